@@ -1,0 +1,182 @@
+"""Looks after the votes: python -m collection {init,stats,export,import,participants,adapters,backup,verify}
+
+Every command takes --database-url and --data-dir. Exit codes: 0 done, 1 `verify` found problems, 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
+from collection.engine import shown
+from collection.errors import InputError
+from collection.export import EXPORTERS, read_jsonl
+from collection.records import ROLES
+from collection.report import as_json, as_text, summarise
+from collection.store import Store
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def init(args: argparse.Namespace) -> int:
+    """Create the database, or upgrade an older one."""
+    with _open(args, create=True) as store:
+        print(f"The database {shown(store.url)} is ready.")
+    return 0
+
+
+def stats(args: argparse.Namespace) -> int:
+    """Show how many votes there are and what they say."""
+    with _open(args) as store:
+        summary = summarise(store, args.family, args.modality)
+    print(json.dumps(as_json(summary), indent=2) if args.json else as_text(summary))
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write the votes to a file."""
+    with _open(args) as store:
+        written = EXPORTERS[args.format](store.exported_votes(args.family), store.media, args.out)
+    print(f"Wrote {written} votes to {args.out}.")
+    return 0
+
+
+def import_(args: argparse.Namespace) -> int:
+    """Read back a file written by `export --format jsonl`; what is there already stays as it is."""
+    with _open(args, create=True) as store:
+        report = store.import_votes(read_jsonl(args.file))
+    print(f"Imported {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
+    return 0
+
+
+def erase(args: argparse.Namespace) -> int:
+    """Delete a participant with their votes and the pictures they asked for; this cannot be undone."""
+    with _open(args) as store:
+        report = store.erase_participant(args.id)
+    print(f"Erased {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
+    if report.generations_kept:
+        print(f"{report.generations_kept} generations stay because other participants were asked about them.")
+    print("Backups and exports made earlier still hold these records; delete or redo them.")
+    return 0
+
+
+def flag(args: argparse.Namespace) -> int:
+    """Leave a participant's votes out of every count; nothing is deleted."""
+    with _open(args) as store:
+        votes = store.flag_participant(args.id, args.reason)
+    print(f"Flagged {votes} votes.")
+    return 0
+
+
+def unflag(args: argparse.Namespace) -> int:
+    """Let a flagged participant's votes count again."""
+    with _open(args) as store:
+        votes = store.flag_participant(args.id, None)
+    print(f"{votes} votes count again.")
+    return 0
+
+
+def adapters(args: argparse.Namespace) -> int:
+    """List the trained adapters, newest first."""
+    with _open(args) as store:
+        found = store.adapters(args.family, args.role)
+    for adapter in found:
+        print(f"{adapter.id}  {adapter.created_at:%Y-%m-%d %H:%M}  {adapter.family}  {adapter.role:<8}  {adapter.name}")
+        print(f"  {adapter.path}  sha256 {adapter.sha256}")
+    if not found:
+        print("No adapter is registered; `python -m train.npo --from-db` trains one from the votes.")
+    return 0
+
+
+def backup(args: argparse.Namespace) -> int:
+    """Copy the database, while in use, and its media files to a folder."""
+    with _open(args) as store:
+        target = store.backup(args.folder)
+    print(f"Backed up to {target}.")
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Check the database and its media files; exit code 1 when something is wrong."""
+    with _open(args) as store:
+        problems = store.verify()
+    print("\n".join(problems) if problems else "The database and its media files are sound.")
+    return 1 if problems else 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="python -m collection", description="Looks after the votes.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_command(commands, "init", init)
+
+    command = add_command(commands, "stats", stats)
+    command.add_argument("--family", help="only this model family")
+    command.add_argument("--modality", help="only this modality: image or video")
+    command.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+    command = add_command(commands, "export", export)
+    command.add_argument("--format", choices=list(EXPORTERS), default="jsonl", help="default: jsonl")
+    command.add_argument("--out", type=Path, required=True, help="the file to write")
+    command.add_argument("--family", help="only this model family")
+
+    command = add_command(commands, "import", import_)
+    command.add_argument("file", type=Path, help="a .jsonl file written by export")
+
+    participants = commands.add_parser("participants", help="Erase or flag a participant.")
+    people = participants.add_subparsers(required=True, metavar="COMMAND")
+    for name, run in {"erase": erase, "flag": flag, "unflag": unflag}.items():
+        add_command(people, name, run).add_argument("id", help="the participant's id")
+    people.choices["flag"].add_argument("reason", help="why, for whoever looks at it later")
+
+    command = add_command(commands, "adapters", adapters)
+    command.add_argument("--family", help="only this model family")
+    command.add_argument("--role", choices=ROLES, help="only this role")
+
+    command = add_command(commands, "backup", backup)
+    command.add_argument("folder", type=Path, help="where to put npo.db and media/")
+    add_command(commands, "verify", verify)
+    return parser
+
+
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Command
+) -> argparse.ArgumentParser:
+    """A subcommand whose help is the docstring of the function that runs it."""
+    command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+    command.set_defaults(run=run)
+    command.add_argument(
+        "--database-url",
+        default=os.environ.get("NPO_DATABASE_URL", DEFAULT_URL),
+        help=f"default: NPO_DATABASE_URL or {DEFAULT_URL}",
+    )
+    command.add_argument(
+        "--data-dir",
+        default=os.environ.get("NPO_DATA_DIR", DEFAULT_DATA_DIR),
+        help=f"where media files lie; default: NPO_DATA_DIR or {DEFAULT_DATA_DIR}",
+    )
+    return command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _open(args: argparse.Namespace, create: bool = False) -> Store:
+    return Store(args.database_url, args.data_dir, create=create)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""The SELECT statements behind the Store, apart from it so that they can be read and explained on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, case, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, aliased
+
+from collection.models import BallotRow, GenerationRow, ParticipantRow, VoteRow
+
+LeftRow = aliased(GenerationRow, name="left_generation")
+RightRow = aliased(GenerationRow, name="right_generation")
+
+# Why a vote is no training pair, in the order in which the reasons are looked for.
+DROP_REASONS = (
+    "flagged",
+    "repeat_or_check",
+    "not_blind",
+    "skip",
+    "tie",
+    "both_bad",
+    "missing_latents",
+    "different_shapes",
+)
+
+
+def ballots_to_answer(ballot_ids: Collection[str]) -> Select[BallotRow, str, str, str, str, str | None]:
+    """Each ballot with family, modality, left variant, right variant and its participant's flag."""
+    return (
+        select(BallotRow, LeftRow.family, LeftRow.modality, LeftRow.variant, RightRow.variant, ParticipantRow.flag)
+        .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+        .join(RightRow, BallotRow.right_generation_id == RightRow.id)
+        .join(ParticipantRow, BallotRow.participant_id == ParticipantRow.id)
+        .where(BallotRow.id.in_(ballot_ids))
+    )
+
+
+def ballot_views() -> Select[str, str, str, str, str]:
+    """Ballot id, prompt, modality, left and right generation id, in the order of BallotView."""
+    return select(
+        BallotRow.id, LeftRow.prompt, LeftRow.modality, BallotRow.left_generation_id, BallotRow.right_generation_id
+    ).join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+
+
+def open_ballots(participant_id: str, study: str) -> Select[str, str, str, str, str]:
+    """This person's unanswered ballots of `study`, oldest first."""
+    return (
+        ballot_views()
+        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
+        .where(BallotRow.participant_id == participant_id, BallotRow.study == study, VoteRow.id.is_(None))
+        .order_by(BallotRow.created_at, BallotRow.id)
+    )
+
+
+def comparisons_to_judge(participant_id: str, family: str | None, modality: str | None) -> Select[str, int]:
+    """(comparison, ballots so far) for those this person can still judge blind, fewest ballots first.
+
+    One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
+    answered or was not blind.
+    """
+    revealed = (
+        select(BallotRow.comparison_id)
+        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
+        .where(
+            BallotRow.participant_id == participant_id,
+            or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
+        )
+    )
+    issued = select(BallotRow.comparison_id, func.count().label("ballots")).group_by(BallotRow.comparison_id).subquery()
+    return (
+        select(GenerationRow.comparison_id, func.coalesce(issued.c.ballots, 0).label("ballots"))
+        .outerjoin(issued, issued.c.comparison_id == GenerationRow.comparison_id)
+        .where(GenerationRow.comparison_id.not_in(revealed), *_scope(GenerationRow, family, modality))
+        .group_by(GenerationRow.comparison_id, issued.c.ballots)
+        .having(
+            func.count(GenerationRow.variant.distinct()) > 1,
+            func.min(GenerationRow.prompt) == func.max(GenerationRow.prompt),
+            func.min(GenerationRow.seed) == func.max(GenerationRow.seed),
+        )
+        .order_by("ballots", GenerationRow.comparison_id)
+    )
+
+
+def outcomes(
+    *per: InstrumentedAttribute[Any],
+    family: str | None = None,
+    modality: str | None = None,
+    blind_only: bool = True,
+    study: str | None = None,
+) -> Select[Any]:
+    """(*per, left_variant, right_variant, choice, how many) of the votes that count, in one GROUP BY.
+
+    Everything it needs is in the index ix_votes_counts. Skips say nothing, repeats and checks say it twice.
+    """
+    columns = (*per, VoteRow.left_variant, VoteRow.right_variant, VoteRow.choice)
+    return (
+        select(*columns, func.count())
+        .where(
+            VoteRow.kind == "normal",
+            VoteRow.withdrawn.is_(False),
+            VoteRow.flag.is_(None),
+            VoteRow.choice != "skip",
+            VoteRow.left_variant != VoteRow.right_variant,
+            *_scope(VoteRow, family, modality),
+            *([VoteRow.blind.is_(True)] if blind_only else []),
+            *([VoteRow.study == study] if study is not None else []),
+        )
+        .group_by(*columns)
+        .order_by(*columns)
+    )
+
+
+def drop_reason(blind_only: bool) -> ColumnElement[str | None]:
+    """Which of DROP_REASONS keeps a vote out of training, NULL for a usable pair."""
+    return case(
+        (VoteRow.flag.is_not(None), "flagged"),
+        (VoteRow.kind != "normal", "repeat_or_check"),
+        *([(VoteRow.blind.is_(False), "not_blind")] if blind_only else []),
+        (VoteRow.choice.in_(("skip", "tie", "both_bad")), VoteRow.choice),
+        (or_(LeftRow.latents_shape.is_(None), RightRow.latents_shape.is_(None)), "missing_latents"),
+        (LeftRow.latents_shape != RightRow.latents_shape, "different_shapes"),
+        else_=None,
+    )
+
+
+def votes_with_generations(*columns: Any) -> Select[Any]:
+    """`columns` of all votes that were not taken back, joined with their ballot and both generations."""
+    return (
+        select(*columns)
+        .select_from(VoteRow)
+        .join(BallotRow, VoteRow.ballot_id == BallotRow.id)
+        .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+        .join(RightRow, BallotRow.right_generation_id == RightRow.id)
+        .where(VoteRow.withdrawn.is_(False))
+    )
+
+
+def preference_votes(*columns: Any, family: str, modality: str, study: str | None) -> Select[Any]:
+    """`columns` of the votes on one family's pictures or clips."""
+    return votes_with_generations(*columns).where(
+        *_scope(VoteRow, family, modality), *([VoteRow.study == study] if study is not None else [])
+    )
+
+
+def _scope(
+    row: type[GenerationRow] | type[VoteRow], family: str | None, modality: str | None
+) -> list[ColumnElement[bool]]:
+    scope = []
+    if family is not None:
+        scope.append(row.family == family)
+    if modality is not None:
+        scope.append(row.modality == modality)
+    return scope
+
+
+def judgements(family: str | None, modality: str | None) -> Select[str, str, str]:
+    """(the pair's sorted ids, participant, "first" | "second" | "tie") of every blind vote that counts."""
+    left, right = BallotRow.left_generation_id, BallotRow.right_generation_id
+    sorted_already = left < right
+    verdict = case(
+        (VoteRow.choice.in_(("tie", "both_bad")), "tie"),
+        ((VoteRow.choice == "left") == sorted_already, "first"),
+        else_="second",
+    )
+    return (
+        select(case((sorted_already, left + " " + right), else_=right + " " + left), VoteRow.participant_id, verdict)
+        .join(BallotRow, VoteRow.ballot_id == BallotRow.id)
+        .where(
+            VoteRow.kind == "normal",
+            VoteRow.withdrawn.is_(False),
+            VoteRow.flag.is_(None),
+            VoteRow.blind.is_(True),
+            VoteRow.choice != "skip",
+            *_scope(VoteRow, family, modality),
+        )
+        .order_by(VoteRow.created_at, VoteRow.id)
+    )
+
+
+def totals() -> Select[int, int, int, datetime | None]:
+    """Votes that chose something and stand, distinct people, distinct comparisons, the last one's time."""
+    return (
+        select(
+            func.count(VoteRow.id),
+            func.count(VoteRow.participant_id.distinct()),
+            func.count(BallotRow.comparison_id.distinct()),
+            func.max(VoteRow.changed_at),
+        )
+        .select_from(VoteRow)
+        .join(BallotRow, VoteRow.ballot_id == BallotRow.id)
+        .where(VoteRow.withdrawn.is_(False), VoteRow.flag.is_(None), VoteRow.choice != "skip")
+    )
+
+
+def comparisons_asked_for(participant_id: str) -> Select[str]:
+    """The comparisons this person made on the compare page (their ballots belong to no study)."""
+    return (
+        select(BallotRow.comparison_id)
+        .where(BallotRow.participant_id == participant_id, BallotRow.study.is_(None))
+        .distinct()
+    )
+
+
+def comparisons_others_judged(comparison_ids: Collection[str], participant_id: str) -> Select[str]:
+    """Those of `comparison_ids` with a picture on somebody else's ballot."""
+    return (
+        select(GenerationRow.comparison_id)
+        .join(
+            BallotRow,
+            or_(BallotRow.left_generation_id == GenerationRow.id, BallotRow.right_generation_id == GenerationRow.id),
+        )
+        .where(GenerationRow.comparison_id.in_(comparison_ids), BallotRow.participant_id != participant_id)
+        .distinct()
+    )
+
+
+def media_of(comparison_ids: Collection[str]) -> Select[str, str]:
+    """(sha256, media type) of the comparisons' files."""
+    return select(GenerationRow.media_sha256, GenerationRow.media_type).where(
+        GenerationRow.comparison_id.in_(comparison_ids)
+    )
+
+
+def media_still_used(sha256s: Iterable[str]) -> Select[str, str]:
+    """(sha256, media type) of those files that some generation has."""
+    return select(GenerationRow.media_sha256, GenerationRow.media_type).where(
+        GenerationRow.media_sha256.in_(list(sha256s))
+    )
+
+
+def votes_unlike_their_ballot() -> Select[str]:
+    """Votes whose copied columns differ from the ballot and generations they were copied from."""
+    return votes_with_generations(VoteRow.id).where(
+        or_(
+            VoteRow.participant_id != BallotRow.participant_id,
+            VoteRow.family != LeftRow.family,
+            VoteRow.modality != LeftRow.modality,
+            VoteRow.left_variant != LeftRow.variant,
+            VoteRow.right_variant != RightRow.variant,
+            VoteRow.blind != BallotRow.blind,
+            VoteRow.kind != BallotRow.kind,
+            VoteRow.study.is_distinct_from(BallotRow.study),
+        )
+    )

@@ -1,0 +1,248 @@
+"""The only door to the database: one method is one transaction, committed before it returns.
+
+    store = Store("sqlite:///data/npo.db", "data")
+
+A method either does all it says or nothing. Bad input raises InputError, and so does a database that cannot be used.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Executable, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, undefer
+
+from collection import queries
+from collection.adapters import Adapters
+from collection.ballots import POOL_STUDY, choose_least_judged, choose_pair
+from collection.checks import check_latents, check_one_of, check_response_time
+from collection.errors import InputError
+from collection.models import BallotRow, GenerationRow, ParticipantRow, VoteRow, new_id, now, require_participant
+from collection.records import BALLOT_KINDS, CHOICES, BallotView, Choice, Generation, NewBallot, Reveal
+from collection.results import Results
+from collection.upkeep import Upkeep
+
+
+class Store(Results, Adapters, Upkeep):
+    """What people made and said. Safe to share between threads; several processes may open the same database.
+
+    This file holds the way of a vote: generations, participants, ballots, votes. results.py, adapters.py and
+    upkeep.py hold the rest of the methods.
+    """
+
+    # Generations
+
+    def add_generations(self, generations: Sequence[Generation]) -> list[str]:
+        """Keeps pictures or clips with their media and latents, all or none; returns their ids in order.
+
+        Raises InputError when media are missing or do not match their sha256, or latents are not finite float16.
+        """
+        for generation in generations:
+            check_latents(generation.latents)
+            if generation.media is None:
+                raise InputError(f"The generation of {generation.prompt!r} has no media; give the encoded bytes.")
+        for generation in generations:  # files first: a row never points at a file that is not there
+            self.media.write(cast(bytes, generation.media), generation.media_sha256, generation.media_type)
+        with self.writing() as session:
+            rows = [GenerationRow.from_record(generation) for generation in generations]
+            session.add_all(rows)
+            session.flush()
+            return [row.id for row in rows]
+
+    def get_generation(self, generation_id: str) -> Generation:
+        """One generation with its latents; `media_path` says where its media are. InputError when unknown."""
+        with self.reading() as session:
+            row = session.get(GenerationRow, generation_id, options=[undefer(GenerationRow.latents)])
+            if row is None:
+                raise InputError(f"There is no generation {generation_id!r}; it may belong to another database.")
+            return row.to_record()
+
+    def comparison(self, comparison_id: str) -> list[Generation]:
+        """The generations made together, without latents, in the order in which they were made."""
+        with self.reading() as session:
+            rows = session.scalars(
+                select(GenerationRow)
+                .where(GenerationRow.comparison_id == comparison_id)
+                .order_by(GenerationRow.created_at, GenerationRow.id)
+            )
+            return [row.to_record(with_latents=False) for row in rows]
+
+    def media_path(self, generation: Generation) -> Path:
+        """The media file of a generation."""
+        return self.media.path(generation.media_sha256, generation.media_type)
+
+    # Participants and ballots
+
+    def create_participant(self) -> str:
+        """A new participant's opaque id."""
+        with self.writing() as session:
+            row = ParticipantRow(id=new_id())
+            session.add(row)
+            return row.id
+
+    def has_participant(self, participant_id: str) -> bool:
+        """Whether this id is known here (a browser may remember one from a database long gone)."""
+        with self.reading() as session:
+            return session.get(ParticipantRow, participant_id) is not None
+
+    def create_ballots(self, ballots: Sequence[NewBallot]) -> list[str]:
+        """Issues ballots, before anything is shown; returns their opaque ids in order, all or none.
+
+        Raises InputError for an unknown participant, generation or kind, and for two generations that cannot be
+        compared (another prompt, family or modality).
+        """
+        with self.writing() as session:
+            rows = [_new_ballot(session, ballot) for ballot in ballots]
+            session.add_all(rows)
+            return [row.id for row in rows]
+
+    def ballots(self, comparison_id: str, participant_id: str) -> list[BallotView]:
+        """The ballots this person was issued on a comparison, oldest first."""
+        with self.reading() as session:
+            found = session.execute(
+                queries.ballot_views()
+                .where(BallotRow.comparison_id == comparison_id, BallotRow.participant_id == participant_id)
+                .order_by(BallotRow.created_at, BallotRow.id)
+            )
+            return [BallotView(*row) for row in found]
+
+    def next_ballot(
+        self,
+        participant_id: str,
+        rng: random.Random,
+        *,
+        family: str | None = None,
+        modality: str | None = None,
+    ) -> BallotView | None:
+        """A blind ballot on two variants of a stored comparison (same prompt, same seed), sides tossed with `rng`.
+
+        Comparisons with the fewest ballots come first. An unanswered ballot is shown again rather than a second one
+        issued. None when this person has judged, or was told the names of, everything there is.
+        """
+        with self.writing() as session:
+            require_participant(session, participant_id)
+            unanswered = session.execute(queries.open_ballots(participant_id, POOL_STUDY).limit(1)).first()
+            if unanswered is not None:
+                return BallotView(*unanswered)
+            candidates = session.execute(queries.comparisons_to_judge(participant_id, family, modality).limit(50))
+            comparison_id = choose_least_judged([(row[0], row[1]) for row in candidates], rng)
+            if comparison_id is None:
+                return None
+            made = session.execute(
+                select(GenerationRow.id, GenerationRow.variant)
+                .where(GenerationRow.comparison_id == comparison_id)
+                .order_by(GenerationRow.id)
+            )
+            pair = choose_pair([(row.id, row.variant) for row in made], rng)
+            if pair is None:
+                return None
+            ballot = _new_ballot(session, NewBallot(*pair, participant_id, study=POOL_STUDY))
+            session.add(ballot)
+            session.flush()
+            return BallotView(*session.execute(queries.ballot_views().where(BallotRow.id == ballot.id)).one())
+
+    # Votes
+
+    def vote(self, ballot_id: str, participant_id: str, choice: Choice, response_time_s: float | None = None) -> Reveal:
+        """Records, or changes, one answer; it is on the disk when this returns. See `votes`."""
+        return self.votes([(ballot_id, choice)], participant_id, response_time_s)[0]
+
+    def votes(
+        self,
+        answers: Sequence[tuple[str, Choice]],
+        participant_id: str,
+        response_time_s: float | None = None,
+    ) -> list[Reveal]:
+        """Records several answers [(ballot_id, choice), ...] at once, all or none; returns the names in order.
+
+        Saying it again changes nothing, another choice replaces the one before (which stays known as the first), and
+        neither makes a second vote.
+        Raises InputError for an unknown ballot or choice, or a ballot issued to someone else.
+        """
+        check_response_time(response_time_s)
+        for ballot_id, choice in answers:
+            if not isinstance(ballot_id, str):  # a web client may send anything
+                raise InputError(f"The ballot id {ballot_id!r} is no text; send the one that was issued.")
+            check_one_of("choice", choice, CHOICES)
+        with self.writing() as session:
+            ballot_ids = {ballot_id for ballot_id, _ in answers}
+            found = {row[0].id: row for row in session.execute(queries.ballots_to_answer(ballot_ids))}
+            reveals = []
+            for ballot_id, choice in answers:
+                if ballot_id not in found or found[ballot_id][0].participant_id != participant_id:
+                    raise InputError(
+                        f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot."
+                    )
+                ballot, family, modality, left_variant, right_variant, flag = found[ballot_id]
+                session.execute(
+                    self._upsert(
+                        ballot_id=ballot.id,
+                        participant_id=ballot.participant_id,
+                        choice=choice,
+                        response_time_s=response_time_s,
+                        flag=flag,
+                        family=family,
+                        modality=modality,
+                        left_variant=left_variant,
+                        right_variant=right_variant,
+                        blind=ballot.blind,
+                        kind=ballot.kind,
+                        study=ballot.study,
+                    )
+                )
+                reveals.append(Reveal(ballot_id, choice, left_variant, right_variant))
+        return reveals
+
+    def _upsert(self, **vote: Any) -> Executable:
+        """Inserts a vote, or changes the choice of the one that this person gave on this ballot before."""
+        moment = now()
+        insert = postgresql.insert if self.url.get_backend_name() == "postgresql" else sqlite.insert
+        new = {"id": new_id(), "first_choice": vote["choice"], "withdrawn": False, "created_at": moment}
+        return (
+            insert(VoteRow)
+            .values(**vote, **new, changed_at=moment)
+            .on_conflict_do_update(
+                index_elements=["ballot_id", "participant_id"],
+                set_={"choice": vote["choice"], "withdrawn": False, "changed_at": moment},
+            )
+        )
+
+    def unvote(self, ballot_ids: Iterable[str], participant_id: str) -> int:
+        """Takes answers back: they are kept, marked withdrawn, and count nowhere until voted again.
+
+        Returns how many were taken back.
+        """
+        with self.writing() as session:
+            changed = session.execute(
+                update(VoteRow)
+                .where(
+                    VoteRow.ballot_id.in_(list(ballot_ids)),
+                    VoteRow.participant_id == participant_id,
+                    VoteRow.withdrawn.is_(False),
+                )
+                .values(withdrawn=True, changed_at=now())
+            )
+            return cast(Any, changed).rowcount
+
+
+def _new_ballot(session: Session, ballot: NewBallot) -> BallotRow:
+    check_one_of("ballot kind", ballot.kind, BALLOT_KINDS)
+    require_participant(session, ballot.participant_id)
+    left = session.get(GenerationRow, ballot.left_generation_id)
+    right = session.get(GenerationRow, ballot.right_generation_id)
+    if left is None or right is None:
+        missing = ballot.left_generation_id if left is None else ballot.right_generation_id
+        raise InputError(f"There is no generation {missing!r}; store both pictures before asking about them.")
+    if left.id == right.id:
+        raise InputError(f"The generation {left.id!r} stands on both sides; a ballot needs two different ones.")
+    for trait in ("prompt", "family", "modality"):
+        if getattr(left, trait) != getattr(right, trait):
+            raise InputError(
+                f"A ballot's two generations must share their {trait}, "
+                f"but left has {getattr(left, trait)!r} and right {getattr(right, trait)!r}."
+            )
+    return BallotRow(**vars(ballot) | {"id": new_id(), "comparison_id": ballot.comparison_id or left.comparison_id})

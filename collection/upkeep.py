@@ -1,0 +1,256 @@
+"""The part of the Store for those who look after it: flags, erasure, export, import, backup, verification."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session, undefer
+
+from collection import queries
+from collection.checks import check_latents, check_one_of
+from collection.database import Database
+from collection.engine import clear_errors, sqlite_path
+from collection.errors import InputError
+from collection.media_files import MediaFiles, write_durably
+from collection.models import LATENTS_DTYPE, BallotRow, GenerationRow, ParticipantRow, VoteRow, require_participant
+from collection.records import (
+    BALLOT_KINDS,
+    CHOICES,
+    ErasureReport,
+    ExportedVote,
+    Generation,
+    ImportReport,
+    StoredBallot,
+    StoredVote,
+)
+
+Importable = Generation | StoredBallot | StoredVote
+
+
+class Upkeep(Database):
+    """Methods behind `python -m collection`."""
+
+    def flag_participant(self, participant_id: str, reason: str | None) -> int:
+        """Leaves a person's votes, past and future, out of every count; None lets them count again.
+
+        Returns how many votes it concerned. Nothing is deleted.
+        """
+        with self.writing() as session:
+            require_participant(session, participant_id).flag = reason
+            changed = session.execute(
+                update(VoteRow).where(VoteRow.participant_id == participant_id).values(flag=reason)
+            )
+            return cast(Any, changed).rowcount
+
+    def erase_participant(self, participant_id: str) -> ErasureReport:
+        """Deletes a person: their id, ballots, votes, and the pictures they asked for. It cannot be undone.
+
+        This is the one exception to never deleting. Pictures that others were asked about too stay, with the prompt,
+        because those people's votes rest on them. InputError when unknown.
+        """
+        with self.writing() as session:
+            if self.url.get_backend_name() == "sqlite":
+                session.connection().exec_driver_sql("PRAGMA secure_delete = ON")  # overwrite, not just forget
+            require_participant(session, participant_id)
+            own = session.scalars(queries.comparisons_asked_for(participant_id)).all()
+            shared = set(session.scalars(queries.comparisons_others_judged(own, participant_id)))
+            alone = [comparison for comparison in own if comparison not in shared]
+            media = set(session.execute(queries.media_of(alone)).tuples())
+            votes = session.execute(delete(VoteRow).where(VoteRow.participant_id == participant_id))
+            ballots = session.execute(delete(BallotRow).where(BallotRow.participant_id == participant_id))
+            kept = session.scalars(select(GenerationRow.id).where(GenerationRow.comparison_id.in_(shared))).all()
+            erased = session.execute(delete(GenerationRow).where(GenerationRow.comparison_id.in_(alone)))
+            session.execute(delete(ParticipantRow).where(ParticipantRow.id == participant_id))
+            orphans = media - set(session.execute(queries.media_still_used(sha for sha, _ in media)).tuples())
+        for sha256, media_type in orphans:
+            self.media.remove(sha256, media_type)
+        self._empty_journal()
+        return ErasureReport(
+            votes=cast(Any, votes).rowcount,
+            ballots=cast(Any, ballots).rowcount,
+            generations=cast(Any, erased).rowcount,
+            generations_kept=len(kept),
+        )
+
+    def _empty_journal(self) -> None:
+        """Moves everything out of SQLite's write-ahead log, where erased pages would otherwise linger."""
+        if self.url.get_backend_name() == "sqlite":
+            with clear_errors(self.url), self._engine.connect() as connection:
+                connection.rollback()  # a checkpoint runs outside transactions
+                cast(Any, connection.connection.driver_connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def exported_votes(self, family: str | None = None) -> Iterator[ExportedVote]:
+        """Every vote that was not taken back, oldest first, with what it is about; flagged ones say so.
+
+        One transaction for as long as it is iterated; memory does not grow with the number of votes.
+        """
+        left, right = queries.LeftRow, queries.RightRow
+        statement = (
+            queries.votes_with_generations(VoteRow, BallotRow, left, right)
+            .options(undefer(left.latents), undefer(right.latents))
+            .order_by(VoteRow.created_at, VoteRow.id)
+            .execution_options(yield_per=100)
+        )
+        if family is not None:
+            statement = statement.where(VoteRow.family == family)
+        with self.reading() as session:
+            for vote, ballot, left_row, right_row in session.execute(statement):
+                yield ExportedVote(vote.to_record(), ballot.to_record(), left_row.to_record(), right_row.to_record())
+
+    def import_votes(self, records: Iterable[Importable]) -> ImportReport:
+        """Takes in exported records, all or none; those already here are left as they are, so it may be repeated.
+
+        A generation or ballot comes before what refers to it. Raises InputError where that or anything else is amiss.
+        """
+        new = {Generation: 0, StoredBallot: 0, StoredVote: 0}
+        with self.writing() as session:
+            for record in records:
+                if isinstance(record, Generation):
+                    new[Generation] += _import_generation(session, record, self.media)
+                elif isinstance(record, StoredBallot):
+                    new[StoredBallot] += _import_ballot(session, record)
+                else:
+                    new[StoredVote] += _import_vote(session, record)
+                session.flush()
+        return ImportReport(new[Generation], new[StoredBallot], new[StoredVote])
+
+    def backup(self, folder: Path | str) -> Path:
+        """Copies the database, while in use, to FOLDER/npo.db, and the media files not yet there; returns the copy.
+
+        The copy is one moment of the database, checked, and replaces an older one only when whole.
+        """
+        source = sqlite_path(self.url)
+        if source is None:
+            raise InputError("Only a SQLite database is copied here; back up a PostgreSQL server with pg_dump.")
+        target = Path(folder) / "npo.db"
+        if target.resolve() == source.resolve():
+            raise InputError(f"The backup {target} would replace the database itself; give another folder.")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_suffix(".part")
+            with clear_errors(self.url):
+                self._copy_database(part)
+            for path in self.media:  # after the rows that need them, which may have become more meanwhile
+                _copy_once(path, target.parent / "media" / path.relative_to(self.media.folder))
+            part.replace(target)
+        except (OSError, sqlite3.Error) as error:
+            raise InputError(f"The backup cannot be written to {folder} ({error}); give another folder.") from None
+        return target
+
+    def _copy_database(self, part: Path) -> None:
+        part.unlink(missing_ok=True)
+        copy = sqlite3.connect(part)
+        try:
+            with self._engine.connect() as connection:
+                connection.rollback()
+                cast(sqlite3.Connection, connection.connection.driver_connection).backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+            found = copy.execute("PRAGMA integrity_check").fetchone()[0]
+        finally:
+            copy.close()
+        if found != "ok":
+            raise InputError(f"The copy of the database is damaged ({found}); run `python -m collection verify`.")
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+
+    def verify(self) -> list[str]:
+        """What is wrong with the database and its media files, a sentence each; nothing is changed."""
+        problems: list[str] = []
+        with self.reading() as session:
+            if self.url.get_backend_name() == "sqlite":
+                connection = session.connection()
+                checked = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+                problems += [f"The database file is damaged: {found}." for found in checked if found != "ok"]
+                for table, row, *_ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+                    problems.append(f"Row {row} of {table} refers to a row that is not there.")
+            for vote_id in session.scalars(queries.votes_unlike_their_ballot()):
+                problems.append(f"Vote {vote_id} says something else than its ballot.")
+            expected = set()
+            rows = session.scalars(
+                select(GenerationRow).options(undefer(GenerationRow.latents)).execution_options(yield_per=100)
+            )
+            for row in rows:
+                expected.add(self.media.path(row.media_sha256, row.media_type))
+                problems += _problems_of(row, self.media)
+        problems += [f"No generation knows the media file {path}." for path in self.media if path not in expected]
+        return problems
+
+
+def _import_generation(session: Session, record: Generation, media: MediaFiles) -> int:
+    check_latents(record.latents)
+    if record.media is not None:
+        media.write(record.media, record.media_sha256, record.media_type)
+    if record.id is None:
+        raise InputError("An imported generation needs its id; export it again.")
+    if session.get(GenerationRow, record.id) is not None:
+        return 0
+    session.add(GenerationRow.from_record(record))
+    return 1
+
+
+def _import_ballot(session: Session, record: StoredBallot) -> int:
+    check_one_of("ballot kind", record.kind, BALLOT_KINDS)
+    if session.get(BallotRow, record.id) is not None:
+        return 0
+    for generation_id in (record.left_generation_id, record.right_generation_id):
+        if session.get(GenerationRow, generation_id) is None:
+            raise InputError(f"The ballot {record.id!r} comes before its generation {generation_id!r}.")
+    if session.get(ParticipantRow, record.participant_id) is None:
+        session.add(ParticipantRow(id=record.participant_id, created_at=record.created_at))
+        session.flush()
+    session.add(BallotRow(**vars(record)))
+    return 1
+
+
+def _import_vote(session: Session, record: StoredVote) -> int:
+    for choice in (record.choice, record.first_choice):
+        check_one_of("choice", choice, CHOICES)
+    found = session.execute(queries.ballots_to_answer([record.ballot_id])).one_or_none()
+    if found is None or found[0].participant_id != record.participant_id:
+        raise InputError(f"The vote {record.id!r} comes before its ballot {record.ballot_id!r} or is another person's.")
+    here = select(VoteRow.id).where((VoteRow.id == record.id) | (VoteRow.ballot_id == record.ballot_id))
+    if session.scalar(here.limit(1)) is not None:
+        return 0
+    ballot, family, modality, left_variant, right_variant, _flag = found
+    session.add(
+        VoteRow(
+            **vars(record),
+            withdrawn=False,
+            family=family,
+            modality=modality,
+            left_variant=left_variant,
+            right_variant=right_variant,
+            blind=ballot.blind,
+            kind=ballot.kind,
+            study=ballot.study,
+        )
+    )
+    return 1
+
+
+def _copy_once(source: Path, target: Path) -> None:
+    """Copies a file named after its content, unless it is there already."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(target, source.read_bytes())
+
+
+def _problems_of(row: GenerationRow, media: MediaFiles) -> list[str]:
+    problems = []
+    path = media.path(row.media_sha256, row.media_type)
+    if not path.exists():
+        problems.append(f"The media file {path} of generation {row.id} is missing.")
+    elif hashlib.sha256(path.read_bytes()).hexdigest() != row.media_sha256:
+        problems.append(f"The media file {path} of generation {row.id} is damaged.")
+    if row.latents is not None:
+        values = math.prod(int(size) for size in (row.latents_shape or "0").split("x"))
+        if len(row.latents) != values * LATENTS_DTYPE.itemsize:
+            problems.append(f"The latents of generation {row.id} do not fill the shape {row.latents_shape}.")
+    return problems

@@ -1,0 +1,1 @@
+"""Pictures and clips from base, aligned and aligned+NPO weights. Knows no database and no web page."""

@@ -1,0 +1,53 @@
+"""Adapter files by name, place and content: what a generation remembers about the weights behind it. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from npo_core.errors import InputError
+from npo_core.media import sha256_file
+
+Role = Literal["aligned", "negative"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+ADAPTER_FILE_NAME = "pytorch_lora_weights.safetensors"  # as diffusers writes it
+PEFT_FILE_NAME = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """One version of eta (role aligned) or delta (role negative): the file, and the hash of what was in it."""
+
+    id: str
+    role: Role
+    path: Path
+    sha256: str
+
+
+def adapter_file(path: str | Path, role: Role, id: str | None = None) -> AdapterFile:
+    """The adapter at `path`, a safetensors file or a folder with one. Without an `id` its content names it.
+
+    Raises InputError for an unknown role or when there is no such file.
+    """
+    if role not in ROLES:
+        raise InputError(f"Unknown adapter role {role!r}; choose from {', '.join(ROLES)}.")
+    file = locate_adapter(path)
+    sha256 = sha256_file(file)
+    return AdapterFile(id or f"{role}-{sha256[:12]}", role, file, sha256)
+
+
+def locate_adapter(path: str | Path) -> Path:
+    """The safetensors file at `path` or, where that is a folder, in it; raises InputError when there is none."""
+    path = Path(path)
+    if path.is_dir():
+        for name in (ADAPTER_FILE_NAME, PEFT_FILE_NAME):
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"The folder {path} holds no adapter; it needs {ADAPTER_FILE_NAME} or {PEFT_FILE_NAME}.")
+    if not path.is_file():
+        raise InputError(f"There is no adapter at {path}; give a safetensors file or a folder that holds one.")
+    if path.suffix != ".safetensors":
+        raise InputError(f"The adapter {path} is not a .safetensors file; convert it, for other formats can run code.")
+    return path

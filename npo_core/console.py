@@ -1,0 +1,35 @@
+"""What the command lines share: quiet libraries, and one sentence instead of a traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+from npo_core.errors import InputError
+
+
+def hush_libraries() -> None:
+    """Keeps the loading bars and advice of diffusers and transformers off the terminal; their errors still show.
+
+    Call it before anything imports diffusers, which gives advice while it is imported.
+    """
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="diffusers")
+
+
+def exit_status(command: Callable[[], None]) -> int:
+    """Runs `command`: 0 when it is done, 2 with `error: SENTENCE` on stderr when the user's input was wrong."""
+    try:
+        command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,1 @@
+"""The family that ships with the project: weights, vocabulary, scorer."""

@@ -1,0 +1,208 @@
+"""Side-by-side generation: one prompt, one noise, every variant, in one call of a stock diffusers pipeline.
+
+torch and diffusers are imported at the first use of a Generator, not with this module: that takes seconds, and a page
+that only needs the names can be up before.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from platform import python_version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from npo_core.adapters import AdapterFile, Role, adapter_file
+from npo_core.errors import InputError
+from npo_core.families import ModelFamily, get_family
+from npo_core.media import PNG_MEDIA_TYPE, png_bytes, sha256_hex
+from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
+
+if TYPE_CHECKING:
+    import torch
+
+    from npo_core.sampler import Sampler
+
+__all__ = [
+    "AdapterFile",
+    "Comparison",
+    "GenerationRequest",
+    "Generator",
+    "ResolvedRequest",
+    "Role",
+    "Sample",
+    "StepProgress",
+    "adapter_file",
+    "library_versions",
+]
+
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
+
+# One call of the pipeline shares these; prompts, seed, variants, alpha and beta are each request's own.
+SHARED_SETTINGS = ("modality", "steps", "guidance_scale", "scheduler", "width_px", "height_px")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one variant made. Nothing in `media` tells which variant it was.
+
+    latents: float16 (C, H, W), the final latents at UNet scale, before the VAE's own scaling is undone.
+    """
+
+    variant: str
+    media: bytes
+    media_type: str
+    media_sha256: str
+    latents: np.ndarray
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The samples of one request, in the order of its variants, and everything needed to make them again.
+
+    `adapters` has the versions by role ("aligned", "negative"). `elapsed_s` is this request's share of the time
+    that its batch took.
+    """
+
+    family: str
+    request: ResolvedRequest
+    samples: tuple[Sample, ...]
+    adapters: dict[str, AdapterFile]
+    versions: dict[str, str]
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Step `step` of `total_steps` (from 1) is done. `preview()` decodes the latents as they are then, one picture
+    for every variant of every request; it costs a VAE decode, so call it when the pictures will be looked at."""
+
+    step: int
+    total_steps: int
+    preview: Callable[[], list[Image.Image]]
+
+
+OnStep = Callable[[StepProgress], None]
+
+
+class Generator:
+    """Makes comparisons with one family's weights. Loads at first use; any number of threads may call it.
+
+    `aligned` and `negative` replace the family's own adapters. `device` is that of torch ("cpu", "cuda", ...), by
+    default the GPU where there is one; `dtype` is float32 on a CPU and float16 elsewhere unless given.
+    """
+
+    def __init__(
+        self,
+        family: str | ModelFamily,
+        *,
+        aligned: AdapterFile | None = None,
+        negative: AdapterFile | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.family = get_family(family) if isinstance(family, str) else family
+        self._chosen: dict[str, AdapterFile] = {
+            adapter.role: adapter for adapter in (aligned, negative) if adapter is not None
+        }
+        self._device = device
+        self._dtype = dtype
+        self._sampler: Sampler | None = None
+        self._lock = threading.RLock()
+
+    def load(self) -> None:
+        """Loads the weights unless they are there; raises InputError when they are missing or do not fit."""
+        self._loaded()
+
+    def _loaded(self) -> Sampler:
+        if self._sampler is None:
+            with self._lock:
+                if self._sampler is None:  # another thread may have loaded it in the meantime
+                    from npo_core.sampler import Sampler
+
+                    sampler = Sampler(self.family, self._device, self._dtype)
+                    for adapter in self.adapters.values():
+                        sampler.set_adapter(adapter.role, sampler.read_adapter(adapter))
+                    self._sampler = sampler
+        return self._sampler
+
+    @property
+    def adapters(self) -> dict[str, AdapterFile]:
+        """The adapters in use by role; raises InputError when one of the family's own is missing."""
+        own: tuple[tuple[Role, str | None], ...] = (
+            ("aligned", self.family.aligned),
+            ("negative", self.family.negative),
+        )
+        for role, path in own:
+            if path is not None and role not in self._chosen:
+                self._chosen.setdefault(role, adapter_file(path, role, id=f"{self.family.name}-{role}"))
+        return dict(self._chosen)
+
+    def use_adapter(self, adapter: AdapterFile) -> None:
+        """Takes `adapter` in place of the one with its role, from the next generation on.
+
+        Raises InputError, and keeps what was in use, when the file changed, is damaged or does not fit.
+        """
+        sampler = self._loaded()
+        weights = sampler.read_adapter(adapter)
+        with self._lock:
+            sampler.set_adapter(adapter.role, weights)
+            self._chosen[adapter.role] = adapter
+
+    @property
+    def token_limit(self) -> int:
+        """How many tokens a prompt may have, without the two that mark its ends."""
+        return self._loaded().token_limit
+
+    def validate_request(self, request: GenerationRequest) -> ResolvedRequest:
+        """`request` with the family's defaults filled in; raises InputError for anything that cannot be generated."""
+        resolved = resolve_request(request, self.family)  # before loading: a typo should not cost seconds
+        self._loaded().check(resolved)
+        return resolved
+
+    def generate(self, request: GenerationRequest, on_step: OnStep | None = None) -> Comparison:
+        """Every variant of `request` from the same noise. `on_step` is called after each denoising step."""
+        return self.generate_batch([request], on_step)[0]
+
+    def generate_batch(self, requests: Sequence[GenerationRequest], on_step: OnStep | None = None) -> list[Comparison]:
+        """One comparison for each request, all in one call of the pipeline.
+
+        Every sample starts from the noise of its own request's seed, so a picture does not depend on what else is in
+        the batch (beyond rounding). The requests must agree in SHARED_SETTINGS; raises InputError when they do not.
+        """
+        if not requests:
+            return []
+        resolved = [self.validate_request(request) for request in requests]
+        for name in SHARED_SETTINGS:
+            values = {getattr(request, name): None for request in resolved}
+            if len(values) > 1:
+                raise InputError(
+                    f"The requests of one batch differ in {name} ({', '.join(map(str, values))}); "
+                    "give them one value or generate them apart."
+                )
+        with self._lock:
+            started_s = time.perf_counter()
+            adapters = self.adapters
+            sampled = iter(self._loaded().sample(resolved, on_step))
+            samples = [tuple(_sample(name, *next(sampled)) for name in request.variants) for request in resolved]
+            elapsed_s = (time.perf_counter() - started_s) / len(resolved)
+        versions = library_versions()
+        return [
+            Comparison(self.family.name, request, ours, adapters, versions, elapsed_s)
+            for request, ours in zip(resolved, samples, strict=True)
+        ]
+
+
+def _sample(variant: str, image: Image.Image, latents: np.ndarray) -> Sample:
+    media = png_bytes(image)
+    return Sample(variant, media, PNG_MEDIA_TYPE, sha256_hex(media), latents)
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that have a say in the pixels."""
+    return {"python": python_version(), **{name: metadata.version(name) for name in LIBRARIES}}

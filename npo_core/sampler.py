@@ -1,0 +1,158 @@
+"""A family's stock diffusers pipeline with a RoutedUNet inside: checked requests in, pictures and latents out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from npo_core.adapters import AdapterFile, Role
+from npo_core.errors import InputError
+from npo_core.families import ModelFamily, build_scheduler
+from npo_core.generator import StepProgress
+from npo_core.media import sha256_file
+from npo_core.requests import ResolvedRequest
+from npo_core.routing import RoutedUNet, guided_rows
+from npo_core.variants import Mix, get_variant
+from npo_core.weights import LowRankWeights, check_fits, load_adapter
+
+DECODE_BATCH = 8  # pictures that the VAE decodes at once: its activations are the largest of all
+
+logger = logging.getLogger(__name__)
+
+
+class Sampler:
+    """The loaded weights of a family. Not thread-safe, except for `check`; `Generator` holds the lock."""
+
+    def __init__(self, family: ModelFamily, device: str | None, dtype: torch.dtype | None) -> None:
+        """Loads the base; raises InputError when it cannot be loaded. Adapters are set afterwards."""
+        self.family = family
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
+        self.pipeline: Any = _load_pipeline(family, self.dtype).to(self.device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.scheduler_config = self.pipeline.scheduler.config
+        self.unet = RoutedUNet(self.pipeline.unet.eval().requires_grad_(False))
+        self.pipeline.unet = self.unet
+        self.roles: set[Role] = set()
+        # The tokenizer keeps its truncation settings in itself: counting must not run while a prompt is encoded.
+        self._tokenizer_lock = threading.Lock()
+        logger.info("Loaded %s on %s in %s.", family.name, self.device, self.dtype)
+
+    @property
+    def token_limit(self) -> int:
+        """How many tokens a prompt may have, without the two that mark its ends."""
+        return self.pipeline.tokenizer.model_max_length - 2
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens `text` has, without the two that mark its ends."""
+        with self._tokenizer_lock:
+            return len(self.pipeline.tokenizer(text, truncation=False, verbose=False).input_ids) - 2
+
+    def read_adapter(self, adapter: AdapterFile) -> LowRankWeights:
+        """The weights in `adapter`, checked against this model; raises InputError and changes nothing."""
+        weights = load_adapter(adapter.path)
+        check_fits(weights, self.unet.unet, str(adapter.path))
+        if sha256_file(adapter.path) != adapter.sha256:
+            raise InputError(f"{adapter.path} changed since it was named {adapter.id}; register it as a new version.")
+        return weights
+
+    def set_adapter(self, role: Role, weights: LowRankWeights) -> None:
+        """Takes weights that `read_adapter` gave."""
+        self.unet.set_adapter(role, weights)
+        self.roles.add(role)
+
+    def check(self, request: ResolvedRequest) -> None:
+        """Raises InputError for what only the loaded model can tell: prompts too long, adapters missing."""
+        for what, text in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
+            tokens = self.count_tokens(text)
+            if tokens > self.token_limit:
+                raise InputError(
+                    f"The {what} has {tokens} tokens and {self.family.label} reads {self.token_limit}; shorten it."
+                )
+        mixes = guided_rows(_mix_pairs([request]), request.guidance_scale)
+        for role in ("aligned", "negative"):
+            if role not in self.roles and any(getattr(mix, role) for mix in mixes):
+                raise InputError(
+                    f"The variants {', '.join(request.variants)} need an adapter of role {role!r} and none is loaded "
+                    f"for {self.family.label}; give one or leave those variants out."
+                )
+
+    def sample(
+        self, requests: Sequence[ResolvedRequest], on_step: Callable[[StepProgress], None] | None = None
+    ) -> list[tuple[Image.Image, np.ndarray]]:
+        """(picture, final latents float16 (C, H, W)) for every variant of every request, in that order.
+
+        The requests were checked and agree in `generator.SHARED_SETTINGS`.
+        """
+        shared = requests[0]
+        copies = [request for request in requests for _ in request.variants]  # one for each sample
+        conditional, unconditional = self._embed(copies)
+        self.pipeline.scheduler = build_scheduler(shared.scheduler, self.scheduler_config)
+        with self.unet.rows(guided_rows(_mix_pairs(requests), shared.guidance_scale)):
+            latents = self.pipeline(
+                prompt_embeds=conditional,
+                negative_prompt_embeds=unconditional,
+                generator=[torch.Generator("cpu").manual_seed(request.seed) for request in copies],
+                num_inference_steps=shared.steps,
+                guidance_scale=shared.guidance_scale,
+                width=shared.width_px,
+                height=shared.height_px,
+                output_type="latent",
+                callback_on_step_end=None if on_step is None else partial(self._report, on_step),
+            ).images  # (samples, C, H, W)
+        stored = latents.to("cpu", torch.float16).numpy()
+        return list(zip(self.decode(latents), stored, strict=True))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Pictures from latents at UNet scale, (samples, C, H, W)."""
+        images: list[Image.Image] = []
+        for part in latents.split(DECODE_BATCH):
+            decoded = self.pipeline.vae.decode(part / self.pipeline.vae.config.scaling_factor).sample
+            images += self.pipeline.image_processor.postprocess(decoded, output_type="pil")
+        return images
+
+    @torch.no_grad()
+    def _embed(self, copies: Sequence[ResolvedRequest]) -> tuple[Tensor, Tensor]:
+        """Text embeddings (samples, tokens, width) of prompts and negative prompts; each distinct text once."""
+        texts = list(dict.fromkeys(text for each in copies for text in (each.prompt, each.negative_prompt)))
+        with self._tokenizer_lock:
+            embeddings, _ = self.pipeline.encode_prompt(texts, self.device, 1, do_classifier_free_guidance=False)
+        place = {text: number for number, text in enumerate(texts)}
+        conditional = embeddings[[place[each.prompt] for each in copies]]
+        unconditional = embeddings[[place[each.negative_prompt] for each in copies]]
+        return conditional, unconditional
+
+    def _report(
+        self, on_step: Callable[[StepProgress], None], pipeline: Any, index: int, timestep: Any, state: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Turns the pipeline's callback into a StepProgress."""
+        on_step(StepProgress(index + 1, pipeline.num_timesteps, partial(self.decode, state["latents"])))
+        return {}
+
+
+def _mix_pairs(requests: Sequence[ResolvedRequest]) -> list[tuple[Mix, Mix]]:
+    """The (conditional, unconditional) Mixes of every sample."""
+    return [get_variant(name).mixes(request.alpha, request.beta) for request in requests for name in request.variants]
+
+
+def _load_pipeline(family: ModelFamily, dtype: torch.dtype) -> Any:
+    if Path(family.base).is_absolute() and not (Path(family.base) / "model_index.json").is_file():
+        raise InputError(f"{family.label} has no model at {family.base}; put a pipeline in diffusers layout there.")
+    try:
+        return StableDiffusionPipeline.from_pretrained(family.base, dtype=dtype)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The model {family.base} of {family.label} cannot be loaded ({reason}); check the path or the network."
+        ) from None

@@ -1,0 +1,123 @@
+"""Which adapter versions the app offers, and putting one on without a restart."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from collection.records import AdapterRecord
+from collection.store import Store
+from npo_core.adapters import ROLES, AdapterFile, Role, adapter_file, locate_adapter
+from npo_core.generator import Generator
+from service.errors import InputError
+
+NEWEST = "newest"
+"""The choice that follows training: the newest registered version, or the shipped one where there is none."""
+
+SHIPPED_NAME = "Shipped with the model"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AdapterVersion:
+    """One LoRA that can be put on. sha256 is None for the shipped one until it is read."""
+
+    id: str
+    role: Role
+    name: str
+    path: Path
+    sha256: str | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class VersionsInUse:
+    """What the next pictures are made with, by role, and one sentence for each version that had to be passed over."""
+
+    versions: dict[Role, AdapterVersion]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Role -> the version's readable name."""
+        return {role: version.name for role, version in self.versions.items()}
+
+
+class AdapterShelf:
+    """The shipped adapters of the generator's family and those registered for it in the store."""
+
+    def __init__(self, store: Store, generator: Generator) -> None:
+        self._store = store
+        self._generator = generator
+        self.family = generator.family
+
+    def versions(self, role: Role) -> list[AdapterVersion]:
+        """Everything on offer, newest registered first and the shipped one last."""
+        offered = [_registered(record) for record in self._store.adapters(self.family.name, role)]
+        shipped = self.family.aligned if role == "aligned" else self.family.negative
+        if shipped is not None:
+            offered.append(AdapterVersion(f"{self.family.name}-{role}", role, SHIPPED_NAME, Path(shipped)))
+        return offered
+
+    def put_on(self, choices: dict[Role, str] | None = None) -> VersionsInUse:
+        """Puts on the chosen version of each role (an id, or NEWEST, the default); returns what is in use then.
+
+        A version asked for by its id that cannot be read raises InputError and leaves what was in use. A newest one
+        that cannot be read is passed over for the next, with a note: a failed training must not stop the app.
+        """
+        versions: dict[Role, AdapterVersion] = {}
+        notes: list[str] = []
+        for role in ROLES:
+            choice = (choices or {}).get(role, NEWEST)
+            offered = self.versions(role)
+            if choice == NEWEST:
+                chosen = self._put_on_first_readable(offered, notes)
+            else:
+                chosen = _find(offered, choice, role)
+                self._put_on_one(chosen)
+            if chosen is not None:
+                versions[role] = chosen
+        return VersionsInUse(versions, tuple(notes))
+
+    def _put_on_first_readable(self, offered: list[AdapterVersion], notes: list[str]) -> AdapterVersion | None:
+        for version in offered:
+            try:
+                self._put_on_one(version)
+                return version
+            except InputError as error:
+                logger.warning("Version %s passed over: %s", version.name, error)
+                notes.append(f"{error} The version before it is used.")
+        if offered:
+            raise InputError(notes[-1].removesuffix(" The version before it is used."))
+        return None
+
+    def _put_on_one(self, version: AdapterVersion) -> None:
+        current = self._generator.adapters.get(version.role) if version.sha256 else None
+        if current and (current.id, current.sha256) == (version.id, version.sha256):
+            return
+        adapter = _adapter_file(version)
+        current = self._generator.adapters.get(version.role)
+        if current is None or (current.id, current.sha256) != (adapter.id, adapter.sha256):
+            self._generator.use_adapter(adapter)
+
+
+def _registered(record: AdapterRecord) -> AdapterVersion:
+    assert record.id is not None  # the store gives every record one
+    return AdapterVersion(record.id, record.role, record.name, Path(record.path), record.sha256, record.created_at)
+
+
+def _adapter_file(version: AdapterVersion) -> AdapterFile:
+    """The file behind a version. A registered one keeps its registered sha256, so that a change is noticed."""
+    if version.sha256 is None:
+        return adapter_file(version.path, version.role, id=version.id)
+    return AdapterFile(version.id, version.role, locate_adapter(version.path), version.sha256)
+
+
+def _find(offered: list[AdapterVersion], choice: str, role: Role) -> AdapterVersion:
+    for version in offered:
+        if version.id == choice:
+            return version
+    raise InputError(f"There is no {role} version {choice!r}; choose one that the list offers, or {NEWEST!r}.")

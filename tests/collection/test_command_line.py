@@ -1,0 +1,134 @@
+"""python -m collection, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from collection.__main__ import build_parser, main
+from collection.records import AdapterRecord
+from collection.store import Store
+from tests.collection.helpers import add_comparison, cast, open_store
+
+COMMANDS = ("init", "stats", "export", "import", "participants", "adapters", "backup", "verify")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NPO_DATABASE_URL", f"sqlite:///{tmp_path / 'npo.db'}")
+    monkeypatch.setenv("NPO_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def voted(store: Store) -> Store:
+    ids = add_comparison(store)
+    for choice in ("left", "right", "tie"):
+        cast(store, store.create_participant(), ids["base"], ids["aligned"], choice)
+    return store
+
+
+def test_init_makes_the_database_and_may_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [main(["init"]), main(["init"])] == [0, 0]
+    assert "is ready" in capsys.readouterr().out
+    assert (tmp_path / "npo.db").is_file()
+
+
+def test_stats_shows_counts_rates_and_strengths(voted: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats"]) == 0
+    shown = capsys.readouterr().out
+    assert "Votes: 3 by 3 participants on 1 comparisons" in shown
+    assert "aligned against base" in shown
+    assert "50.0%" in shown
+    assert "Krippendorff" in shown
+
+
+def test_stats_as_json_can_be_parsed(voted: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", "--json", "--family", "emoji"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["totals"]["votes"] == 3
+    assert summary["win_rates"][0]["rate"] == 0.5
+
+
+def test_votes_travel_from_one_database_to_another(
+    voted: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "--out", "votes.jsonl"]) == 0
+    elsewhere = ["--database-url", f"sqlite:///{tmp_path}/other.db", "--data-dir", str(tmp_path / "other")]
+    assert main(["import", "votes.jsonl", *elsewhere]) == 0
+    assert main(["verify", *elsewhere]) == 0
+    shown = capsys.readouterr().out
+    assert "Wrote 3 votes" in shown
+    assert "Imported 3 votes, 3 ballots and 2 generations." in shown
+
+
+def test_a_person_is_flagged_unflagged_and_erased(voted: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    person = next(voted.exported_votes()).vote.participant_id
+    assert main(["participants", "flag", person, "a robot"]) == 0
+    assert voted.totals().votes == 2
+    assert main(["participants", "unflag", person]) == 0
+    assert voted.totals().votes == 3
+    assert main(["participants", "erase", person]) == 0
+    assert voted.totals().votes == 2
+    assert "Erased 1 votes, 1 ballots and 0 generations." in capsys.readouterr().out
+
+
+def test_adapters_are_listed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters"]) == 0
+    assert "No adapter is registered" in capsys.readouterr().out
+    store.register_adapter(AdapterRecord("emoji", "negative", "from 41 picks", "runs/x", "f" * 64))
+    assert main(["adapters", "--family", "emoji", "--role", "negative"]) == 0
+    assert "from 41 picks" in capsys.readouterr().out
+
+
+def test_backup_and_verify_say_what_they_found(
+    voted: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["backup", "safe"]) == 0
+    assert (tmp_path / "safe" / "npo.db").is_file()
+    next(iter(voted.media)).unlink()
+    assert main(["verify"]) == 1
+    assert "is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stats"],
+        ["init", "--database-url", "mysql://host/name"],
+        ["init", "--database-url", "sqlite:///file/npo.db"],
+        ["import", "nowhere.jsonl"],
+        ["participants", "erase", "nobody", "--database-url", "sqlite:///here.db"],
+    ],
+)
+def test_wrong_input_gets_one_sentence_and_exit_code_two(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    open_store(tmp_path / "elsewhere").close()
+    (tmp_path / "elsewhere" / "npo.db").rename(tmp_path / "here.db")
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert shown.count("\n") == 1
+
+
+def test_a_wrong_database_ends_the_process_with_two_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "bad.db").write_text("not a database" * 100)
+    command = [sys.executable, "-m", "collection", "stats", "--database-url", f"sqlite:///{tmp_path}/bad.db"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: The database")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["participants", "erase"]])
+def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args([*command, "--help"])
+    assert ended.value.code == 0
+    assert ("--database-url" in capsys.readouterr().out) == (command != ["participants"])

@@ -1,0 +1,120 @@
+"""Erasure, backup and verification."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from collection.errors import InputError
+from collection.store import Store
+from tests.collection.helpers import add_comparison, cast, open_store
+
+
+def test_erasing_a_person_deletes_all_that_is_theirs_and_nothing_else(store: Store) -> None:
+    person, other = store.create_participant(), store.create_participant()
+    own, theirs = add_comparison(store, "own"), add_comparison(store, "theirs")
+    cast(store, person, own["base"], own["aligned"], "left")
+    cast(store, other, theirs["base"], theirs["aligned"], "left")
+    cast(store, person, theirs["base"], theirs["aligned"], "right", study="pool")
+    report = store.erase_participant(person)
+    assert (report.votes, report.ballots, report.generations, report.generations_kept) == (2, 2, 3, 0)
+    assert not store.has_participant(person)
+    assert store.comparison("own") == []
+    assert len(store.comparison("theirs")) == 3
+    assert len(list(store.media)) == 3
+    assert store.totals().votes == 1
+    assert store.verify() == []
+
+
+def test_pictures_that_others_were_asked_about_stay(store: Store) -> None:
+    person, other = store.create_participant(), store.create_participant()
+    own = add_comparison(store, "own")
+    cast(store, person, own["base"], own["aligned"], "left")
+    view = store.next_ballot(other, random.Random(0))
+    assert view is not None
+    store.vote(view.ballot_id, other, "left")
+    report = store.erase_participant(person)
+    assert (report.votes, report.generations, report.generations_kept) == (1, 0, 3)
+    assert store.totals().votes == 1
+    assert store.verify() == []
+
+
+def test_a_media_file_that_another_generation_shares_stays(store: Store) -> None:
+    person = store.create_participant()
+    own = add_comparison(store, "own")
+    shared = store.get_generation(own["base"])
+    content = store.media_path(shared).read_bytes()
+    add_comparison(store, "other", media=content, media_sha256=shared.media_sha256)
+    cast(store, person, own["base"], own["aligned"], "left")
+    store.erase_participant(person)
+    assert [path.name for path in store.media] == [f"{shared.media_sha256}.png"]
+    assert store.verify() == []
+
+
+def test_an_erased_prompt_is_not_left_in_the_files(tmp_path: Path) -> None:
+    secret = "my name is Rumpelstiltskin"
+    with open_store(tmp_path) as store:
+        person, own = store.create_participant(), add_comparison(store, prompt=secret)
+        cast(store, person, own["base"], own["aligned"], "left")
+        store.erase_participant(person)
+        for path in tmp_path.glob("npo.db*"):
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def test_erasing_an_unknown_person_is_refused(store: Store) -> None:
+    with pytest.raises(InputError, match="There is no participant"):
+        store.erase_participant("nobody")
+
+
+def test_a_backup_opens_as_a_database_with_everything(store: Store, tmp_path: Path) -> None:
+    ids, person = add_comparison(store), store.create_participant()
+    cast(store, person, ids["base"], ids["aligned"], "left")
+    target = store.backup(tmp_path / "backup")
+    cast(store, person, ids["base"], ids["aligned_npo"], "left")
+    assert [path.name for path in sorted(target.parent.iterdir())] == ["media", "npo.db"]
+    with Store(f"sqlite:///{target}", target.parent) as copy:
+        assert copy.totals().votes == 1
+        assert copy.verify() == []
+    store.backup(tmp_path / "backup")
+    with Store(f"sqlite:///{target}", target.parent) as copy:
+        assert copy.totals().votes == 2
+
+
+def test_a_backup_never_replaces_the_database_itself(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="would replace the database itself"):
+        store.backup(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        store.backup(tmp_path / "file" / "below")
+
+
+def test_verify_finds_what_is_missing_damaged_or_unknown(store: Store) -> None:
+    ids, person = add_comparison(store), store.create_participant()
+    cast(store, person, ids["base"], ids["aligned"], "left")
+    paths = {variant: store.media_path(store.get_generation(identity)) for variant, identity in ids.items()}
+    paths["base"].unlink()
+    paths["aligned"].write_bytes(b"scribbled over")
+    (store.media.folder / "ff").mkdir(exist_ok=True)
+    (store.media.folder / "ff" / "stranger.png").write_bytes(b"")
+    with store.writing() as session:
+        session.execute(text("UPDATE votes SET left_variant = 'aligned_npo'"))
+        session.execute(text("UPDATE generations SET latents_shape = '8x4x5' WHERE variant = 'aligned_npo'"))
+    problems = "\n".join(store.verify())
+    assert len(store.verify()) == 5
+    for part in ("is missing", "is damaged", "No generation knows", "something else than its ballot", "8x4x5"):
+        assert part in problems
+
+
+def test_verify_finds_a_row_that_refers_to_nothing(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        ids, person = add_comparison(store), store.create_participant()
+        cast(store, person, ids["base"], ids["aligned"], "left")
+    with sqlite3.connect(tmp_path / "npo.db") as careless:  # foreign keys are off unless one asks for them
+        careless.execute("DELETE FROM participants")
+    careless.close()
+    with open_store(tmp_path) as store:
+        assert any("refers to a row that is not there" in problem for problem in store.verify())

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from npo_core.families import FAMILIES, ModelFamily
+from npo_core.generate import build_parser, main
+from npo_core.generator import GenerationRequest, Generator
+from npo_core.media import sha256_hex
+from tests.tiny import tiny_adapter
+
+
+@pytest.fixture(autouse=True)
+def registered(family: ModelFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "tiny", family)
+
+
+def test_the_pictures_and_all_that_made_them_are_written(
+    tmp_path: Path, generator: Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "folder"
+    newer = tiny_adapter(tmp_path / "newer", "negative", seed=7)
+    arguments = ["a red apple", "--family", "tiny", "--seed", "7", "--steps", "2", "--negative-prompt", "blurry"]
+    arguments += ["--alpha", "0.5", "--beta", "1.5", "--guidance-scale", "3", "--scheduler", "euler"]
+    assert main([*arguments, "--negative", str(newer.path), "--out", str(out)]) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert sorted(names) == sorted(path.name for path in out.iterdir())
+    assert {"base.png", "aligned.png", "aligned_npo.png", "side_by_side.png", "request.json"} <= set(names)
+
+    recorded = json.loads((out / "request.json").read_text())
+    assert recorded["prompt"] == "a red apple"
+    assert recorded["negative_prompt"] == "blurry"
+    assert recorded["family"] == "tiny"
+    assert (recorded["seed"], recorded["steps"], recorded["scheduler"]) == (7, 2, "euler")
+    assert (recorded["alpha"], recorded["beta"], recorded["guidance_scale"]) == (0.5, 1.5, 3.0)
+    assert (recorded["width_px"], recorded["height_px"], recorded["frames"], recorded["fps"]) == (64, 64, 1, None)
+    assert recorded["adapters"]["negative"] == {"id": newer.id, "sha256": newer.sha256}
+    assert recorded["versions"].keys() >= {"torch", "diffusers"}
+
+    again = generator.generate(
+        GenerationRequest(
+            "a red apple", "blurry", seed=7, steps=2, alpha=0.5, beta=1.5, guidance_scale=3, scheduler="euler"
+        )
+    )
+    latents = load_file(out / "latents.safetensors")
+    for sample, entry in zip(again.samples, recorded["samples"], strict=True):
+        picture = (out / entry["file"]).read_bytes()
+        assert entry["variant"] == sample.variant
+        assert entry["media_sha256"] == sha256_hex(picture)
+        assert (picture == sample.media) == (sample.variant != "aligned_npo"), "only it uses the other negative"
+        assert np.array_equal(latents[sample.variant], sample.latents) == (sample.variant != "aligned_npo")
+    assert Image.open(out / "side_by_side.png").width > 3 * 64
+
+
+def test_the_variants_asked_for_are_made(tmp_path: Path) -> None:
+    arguments = ["a cat", "--family", "tiny", "--variants", "base_npo, base", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert {path.name for path in tmp_path.glob("*.png")} == {"base_npo.png", "base.png", "side_by_side.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([""], "The prompt is empty"),
+        (["x" * 500], "The prompt has 500 tokens and Tiny reads 75"),
+        (["a cat", "--seed", "-1"], "The seed is -1"),
+        (["a cat", "--steps", "0"], "The number of steps is 0; give a whole number from 1 to 200."),
+        (["a cat", "--family", "none"], "Unknown family 'none'; choose from emoji, tiny."),
+        (["a cat", "--negative", "none.safetensors"], "There is no adapter at none.safetensors"),
+        (["a cat", "--out", "/dev/null/folder"], "The folder /dev/null/folder cannot be made"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_exit_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert main(["--family", "tiny", "--out", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: {sentence}")
+
+
+def test_a_corrupt_adapter_gets_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corrupt = tmp_path / "corrupt.safetensors"
+    corrupt.write_bytes(b"corrupt")
+    assert main(["a cat", "--family", "tiny", "--negative", str(corrupt), "--out", str(tmp_path)]) == 2
+    assert f"error: {corrupt} cannot be read as a LoRA" in capsys.readouterr().err
+
+
+def test_a_mistake_is_answered_before_the_slow_imports() -> None:
+    code = (
+        "import sys; from npo_core.generate import main; status = main(['a cat', '--steps', '0']); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: The number of steps is 0; give a whole number from 1 to 200.\n"
+
+
+def test_the_help_names_every_flag_of_the_contract() -> None:
+    text = build_parser().format_help()
+    flags = (
+        "family modality seed negative-prompt steps guidance-scale alpha beta scheduler variants aligned negative out"
+    )
+    for flag in flags.split():
+        assert f"--{flag}" in text

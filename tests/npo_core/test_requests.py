@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from npo_core.errors import InputError
+from npo_core.families import FAMILIES
+from npo_core.requests import GenerationRequest, resolve_request
+
+EMOJI = FAMILIES["emoji"]
+REQUEST = GenerationRequest("a red apple")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_defaults_of_every_family_are_allowed(name: str) -> None:
+    family = FAMILIES[name]
+    resolved = resolve_request(replace(REQUEST, modality=family.modalities[0]), family)
+    assert None not in vars(resolved).values()
+    assert resolve_request(resolved, family) == resolved
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"prompt": ""}, "The prompt is empty; write what the picture should show."),
+        ({"seed": -1}, "The seed is -1; give a whole number from 0 to 9223372036854775807."),
+        ({"seed": 2**63}, "The seed is 9223372036854775808; give a whole number from 0"),
+        ({"seed": 1.5}, "The seed is 1.5; give a whole number"),
+        ({"steps": 0}, "The number of steps is 0; give a whole number from 1 to 200."),
+        ({"steps": 201}, "The number of steps is 201;"),
+        ({"guidance_scale": 0.0}, "The guidance scale is 0.0; give a number above 0 and at most 30."),
+        ({"guidance_scale": 30.5}, "The guidance scale is 30.5;"),
+        ({"guidance_scale": math.nan}, "The guidance scale is nan;"),
+        ({"alpha": -2.1}, "Alpha is -2.1; give a number from -2 to 4."),
+        ({"beta": math.inf}, "Beta is inf; give a number from -2 to 4."),
+        ({"width_px": 100}, "The width in pixels is 100; give a multiple of 8 from 64 to 256."),
+        ({"height_px": 264}, "The height in pixels is 264; give a whole number from 64 to 256."),
+        ({"variants": ("base", "best")}, "Unknown variant 'best'; choose from base, aligned, aligned_npo"),
+        ({"variants": ()}, "No variant was asked for"),
+        ({"variants": ("base", "base")}, "name one twice"),
+        ({"scheduler": "ddpm"}, "Unknown scheduler 'ddpm'; choose from ddim, euler, dpmsolver++."),
+        ({"modality": "sound"}, "Family 'emoji' does not make modality 'sound'; choose from image."),
+    ],
+)
+def test_what_is_not_allowed_is_refused_saying_what_is(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError) as raised:
+        resolve_request(replace(REQUEST, **change), EMOJI)
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 2**63 - 1}, {"steps": 1}, {"guidance_scale": 30}, {"width_px": 64, "height_px": 256}]
+)
+def test_the_ends_of_the_ranges_are_allowed(change: dict[str, Any]) -> None:
+    resolved = resolve_request(replace(REQUEST, **change), EMOJI)
+    assert {name: getattr(resolved, name) for name in change} == change

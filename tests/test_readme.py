@@ -1,0 +1,73 @@
+"""The README tells the truth: its commands exist, its files exist, its names are the code's names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from npo_core.families import FAMILIES
+from npo_core.variants import VARIANTS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced_commands() -> list[str]:
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", README, re.DOTALL)
+    joined = "\n".join(blocks).replace("\\\n", " ")
+    return [line.split(" #")[0].strip() for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def modules() -> list[str]:
+    return sorted({match for command in fenced_commands() for match in re.findall(r"python -m ([\w.]+)", command)})
+
+
+def test_the_first_screen_shows_a_picture_and_the_two_commands() -> None:
+    first_screen = "\n".join(README.splitlines()[:60])
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
+    assert re.search(r"!\[[^\]]+\]\([^)]+\.png\)", first_screen)
+
+
+def test_every_linked_file_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {command.split()[1] for command in fenced_commands() if command.startswith("make ")}
+    assert {"demo", "test"} <= targets
+    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_in_the_readme_answers_help_with_the_flags_that_are_shown(module: str) -> None:
+    for command in fenced_commands():
+        match = re.search(rf"python -m {re.escape(module)}(?![\w.])(.*)", command)
+        if not match:
+            continue
+        words = match.group(1).split()
+        subcommand = words[:1] if module == "collection" else []
+        answer = subprocess.run(
+            [sys.executable, "-m", module, *subcommand, "--help"], capture_output=True, text=True, cwd=ROOT, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        for flag in re.findall(r"(?<!\S)--[\w-]+", match.group(1)):
+            assert flag in answer.stdout, f"{command!r}: {flag} is not a flag of {module}"
+
+
+def test_every_variant_and_family_is_named() -> None:
+    assert [name for name in [*VARIANTS, *FAMILIES] if f"`{name}`" not in README] == []
+
+
+def test_every_environment_variable_of_the_app_is_documented() -> None:
+    code = "\n".join(path.read_text() for path in [ROOT / "app.py", *(ROOT / "ui").glob("*.py")])
+    names = set(re.findall(r"\bNPO_[A-Z_]+\b", code))
+    assert names
+    assert [name for name in sorted(names) if name not in README] == []

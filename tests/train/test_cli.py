@@ -1,0 +1,196 @@
+"""train.npo and train.dpo as a person runs them, on a tiny real family and a real database."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import train.dpo
+import train.npo
+from collection.store import Store
+from npo_core import families
+from npo_core.families import ModelFamily
+from tests.collection.helpers import open_store
+from tests.tiny import tiny_family
+from tests.train.helpers import vote_in_store, weights_in
+from train.cli import default_steps
+
+FLAGS = ("--family --database-url --output-dir --max-train-steps --loss --beta-dpo --rank --learning-rate --seed "
+         "--resume --dry-run --from-db --dataset --mixed-precision --targets --min-pairs")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFamily:
+    return tiny_family(tmp_path_factory.mktemp("family"))
+
+
+@pytest.fixture(autouse=True)
+def known(tiny: ModelFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(families.FAMILIES, tiny.name, tiny)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path) as opened:
+        yield opened
+
+
+def arguments(tmp_path: Path, *more: str) -> list[str]:
+    where = f"--from-db --family tiny --database-url sqlite:///{tmp_path}/npo.db --data-dir {tmp_path}/data"
+    how = "--max-train-steps 3 --batch-size 4 --rank 2 --min-pairs 3 --device cpu"
+    return [*where.split(), *how.split(), *more]
+
+
+def test_npo_trains_on_the_picks_and_registers_the_negative_adapter(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrltb")
+    assert train.npo.main(arguments(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "3 pairs on 3 prompts, reversed" in said
+    assert "Left out: 1 tie, 1 both_bad" in said
+    assert "pairs/s" in said
+    (adapter,) = store.adapters("tiny", "negative")
+    assert adapter.name.startswith("NPO from 3 picks, ")
+    assert Path(adapter.path).is_file()
+    assert adapter.training_run_id is not None
+    run = store.get_training_run(adapter.training_run_id)
+    assert (run.status, run.role, len(run.vote_ids)) == ("finished", "negative", 3)
+    assert run.metrics["steps"] == 3
+    sources = json.loads((Path(adapter.path).parent / "provenance.json").read_text())["sources"]
+    assert sources == list(run.vote_ids)
+
+
+def test_dpo_registers_the_aligned_adapter_and_learns_the_other_way(
+    tmp_path: Path, tiny: ModelFamily, store: Store
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    assert train.dpo.main(arguments(tmp_path, "--output-dir", str(tmp_path / "dpo"))) == 0
+    assert train.npo.main(arguments(tmp_path, "--output-dir", str(tmp_path / "npo"))) == 0
+    assert len(store.adapters("tiny", "aligned")) == len(store.adapters("tiny", "negative")) == 1
+    assert weights_in(tmp_path / "dpo") != weights_in(tmp_path / "npo")
+
+
+def test_dpo_after_swapping_every_vote_gives_the_weights_of_npo(
+    tmp_path: Path, tiny: ModelFamily, store: Store
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    assert train.npo.main(arguments(tmp_path, "--output-dir", str(tmp_path / "npo"))) == 0
+    swapped = tmp_path / "swapped"
+    swapped.mkdir()
+    with open_store(swapped) as other:
+        vote_in_store(other, tiny, "rlr")
+    assert train.dpo.main(arguments(swapped, "--output-dir", str(tmp_path / "dpo"))) == 0
+    assert weights_in(tmp_path / "dpo") == weights_in(tmp_path / "npo")
+
+
+def test_too_few_picks_says_how_many_there_are_and_how_many_it_wants(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrt")
+    assert train.npo.main(arguments(tmp_path, "--min-pairs", "20")) == 2
+    assert capsys.readouterr().err == (
+        "error: There are 2 usable picks for tiny and training wants 20; collect 18 more or lower --min-pairs.\n"
+    )
+
+
+def test_a_dry_run_says_what_it_would_train_on_and_leaves_nothing(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrltts")
+    assert train.npo.main(arguments(tmp_path, "--dry-run")) == 0
+    said = capsys.readouterr().out
+    assert "3 pairs" in said
+    assert "2 tie, 1 skip" in said.replace("1 skip, 2 tie", "2 tie, 1 skip")
+    assert "3 steps of 4 pairs" in said
+    assert store.adapters() == []
+    assert not (tmp_path / "data" / "adapters").exists()
+
+
+def test_an_interrupted_run_goes_on_with_the_picks_it_began_with(
+    tmp_path: Path, tiny: ModelFamily, store: Store
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    there = ("--output-dir", str(tmp_path / "out"))
+    assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "2")) == 0
+    vote_in_store(store, tiny, "llll")  # more picks arrive before it goes on
+    assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "4", "--resume")) == 0
+    assert len(json.loads((tmp_path / "out" / "provenance.json").read_text())["sources"]) == 3
+    newest, first = store.adapters("tiny", "negative")
+    assert newest.sha256 != first.sha256
+    assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "4", "--resume")) == 0  # nothing left to do
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--family", "dragon"], "Unknown family 'dragon'"),
+        (["--loss", "magic"], "Unknown loss 'magic'"),
+        (["--rank", "0"], "The rank is 0"),
+        (["--seed", "-3"], "The seed is -3"),
+        (["--max-train-steps", "0"], "The number of training steps is 0"),
+        (["--min-pairs", "0"], "The least number of pairs is 0"),
+        (["--resume"], "give its folder with --output-dir"),
+        (["--output-dir", "/proc/nowhere"], "cannot be written"),
+        (["--database-url", "sqlite:////proc/no/npo.db"], "/proc/no/npo.db"),
+        (["--database-url", "mystery://x"], "mystery"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_status_2(
+    tmp_path: Path,
+    tiny: ModelFamily,
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    sentence: str,
+) -> None:
+    vote_in_store(store, tiny, "lll")
+    assert train.npo.main(arguments(tmp_path, *more)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_a_finished_adapter_is_not_overwritten(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lll")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pytorch_lora_weights.safetensors").write_bytes(b"precious")
+    assert train.npo.main(arguments(tmp_path, "--output-dir", str(tmp_path / "out"))) == 2
+    assert "already holds an adapter" in capsys.readouterr().err
+
+
+def test_a_failed_training_is_noted(
+    tmp_path: Path, tiny: ModelFamily, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vote_in_store(store, tiny, "lll")
+    assert train.npo.main(arguments(tmp_path, "--batch-size", "5", "--gradient-accumulation-steps", "2")) == 2
+    assert store.adapters() == []
+
+
+@pytest.mark.parametrize("module", ["train.npo", "train.dpo"])
+def test_help_names_every_flag(module: str) -> None:
+    said = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
+    for flag in FLAGS.split():
+        assert re.search(rf"{flag}\b", said), flag
+
+
+def test_without_a_source_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train.npo.main([])
+    assert stopped.value.code == 2
+    assert "--from-db" in capsys.readouterr().err
+
+
+def test_the_default_number_of_steps_follows_the_number_of_picks() -> None:
+    assert default_steps(24, 16) == 60
+    assert default_steps(100, 16) == 100
+    assert default_steps(10_000, 16) == 1000

@@ -1,0 +1,115 @@
+"""Pick-a-Pic rows to pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import train.npo
+from npo_core import families
+from npo_core.errors import InputError
+from npo_core.media import open_image, png_bytes
+from tests.tiny import tiny_family, tiny_pipeline
+from train.dataset import LatentCache, pairs_of_rows
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> LatentCache:
+    return LatentCache(tiny_pipeline(), 64, 64, tmp_path / "latents")
+
+
+def picture(seed: int, width_px: int = 96, height_px: int = 64) -> bytes:
+    return png_bytes(Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), np.uint8)))
+
+
+def row(label_0: float, first: bytes = picture(1), second: bytes = picture(2), **more: Any) -> dict[str, Any]:
+    return {"caption": "a cat", "jpg_0": first, "jpg_1": second, "label_0": label_0, "label_1": 1 - label_0, **more}
+
+
+def test_the_picture_with_label_1_is_preferred(cache: LatentCache) -> None:
+    found = pairs_of_rows([row(1.0), row(0.0)], "file", cache)
+    first, second = found.pairs
+    assert first.source == "file#0"
+    assert first.preferred.dtype == np.float16
+    assert first.preferred.shape == (4, 8, 8)
+    np.testing.assert_array_equal(first.preferred, second.rejected)
+    assert not np.array_equal(first.preferred, first.rejected)
+
+
+def test_ties_and_unusable_rows_are_left_out_and_counted(cache: LatentCache) -> None:
+    rows = [
+        row(0.5, has_label=False),
+        row(0.5),
+        row(1.0, has_label=False),
+        row(1.0, second=b"no picture"),
+        row(1.0, second=picture(1)),
+        row(1.0, jpg_1=None),
+        row(1.0, has_label=True),
+    ]
+    found = pairs_of_rows(rows, "file", cache)
+    assert [pair.source for pair in found.pairs] == ["file#6"]
+    assert found.dropped == {"tie": 3, "unreadable picture": 2, "same picture twice": 1}
+
+
+def test_latents_are_those_the_pipeline_would_decode(cache: LatentCache) -> None:
+    pipeline = tiny_pipeline()
+    data = picture(3, 64, 64)
+    (latents,) = cache.latents([data])
+    pixels = torch.from_numpy(np.array(open_image(data))).float() / 127.5 - 1  # (H, W, 3)
+    with torch.no_grad():
+        expected = pipeline.vae.encode(pixels.permute(2, 0, 1)[None]).latent_dist.mean[0]
+    expected = expected * pipeline.vae.config.scaling_factor
+    np.testing.assert_allclose(latents, expected.numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_a_picture_is_encoded_once(cache: LatentCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pairs_of_rows([row(1.0)], "file", cache)
+    assert len(list((tmp_path / "latents").rglob("*.npy"))) == 2
+    monkeypatch.setattr(cache, "_encode", None)  # would fail if it were needed
+    again = pairs_of_rows([row(1.0)], "file", cache)
+    np.testing.assert_array_equal(first.pairs[0].preferred, again.pairs[0].preferred)
+
+
+def test_another_autoencoder_does_not_use_these_latents(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        LatentCache(tiny_pipeline(seed), 64, 64, tmp_path / "latents").latents([picture(1)])
+    assert len(list((tmp_path / "latents").rglob("*.npy"))) == 2
+
+
+def test_a_limit_stops_early(cache: LatentCache) -> None:
+    rows = [row(1.0, picture(number), picture(number + 100)) for number in range(9)]
+    assert len(pairs_of_rows(rows, "file", cache, max_pairs=5).pairs) == 5
+
+
+def test_missing_columns_get_one_sentence(cache: LatentCache) -> None:
+    with pytest.raises(InputError, match="no column jpg_0; it needs Pick-a-Pic's caption, jpg_0"):
+        pairs_of_rows([{"caption": "a cat"}], "file", cache)
+
+
+def test_training_reads_a_parquet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    family = tiny_family(tmp_path)
+    monkeypatch.setitem(families.FAMILIES, family.name, family)
+    rows = [row(float(number % 2), picture(number), picture(number + 50), has_label=True) for number in range(4)]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "pairs.parquet")
+    command = f"--dataset {tmp_path}/pairs.parquet --family tiny --data-dir {tmp_path}/data --output-dir {tmp_path}/out"
+    more = "--min-pairs 4 --max-train-steps 2 --batch-size 2 --rank 2 --device cpu"
+    assert train.npo.main([*command.split(), *more.split()]) == 0
+    assert (tmp_path / "out" / "pytorch_lora_weights.safetensors").is_file()
+
+
+def test_a_data_set_that_is_not_there_gets_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = tiny_family(tmp_path)
+    monkeypatch.setitem(families.FAMILIES, family.name, family)
+    (tmp_path / "empty").mkdir()
+    assert train.npo.main(["--dataset", str(tmp_path / "empty"), "--family", "tiny", "--data-dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1

@@ -1,0 +1,128 @@
+"""The table of evaluate, with a judge whose verdicts can be computed by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npo_core import families
+from npo_core.families import ModelFamily
+from npo_core.generator import GenerationRequest, Generator
+from npo_core.media import open_image
+from tests.tiny import tiny_family
+from train import evaluate
+
+
+class Brightness:
+    """Likes bright pictures, and takes one brighter than the middle for a hit."""
+
+    def log_probability(self, images: list[Image.Image], prompts: list[str]) -> np.ndarray:
+        assert len(images) == len(prompts)
+        return np.array([np.asarray(image).mean() for image in images]) / 255 - 1
+
+    def top1(self, images: list[Image.Image], prompts: list[str]) -> np.ndarray:
+        return self.log_probability(images, prompts) > -0.5
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFamily:
+    return tiny_family(tmp_path_factory.mktemp("family"))
+
+
+@pytest.fixture(scope="module")
+def generator(tiny: ModelFamily) -> Generator:
+    return Generator(tiny, device="cpu")
+
+
+def test_the_table_counts_same_seed_pairs_whatever_the_batches(tmp_path: Path, generator: Generator) -> None:
+    requests = [GenerationRequest(f"cat {seed}", seed=seed, variants=("base", "aligned")) for seed in range(5)]
+    table = evaluate.evaluate(generator, Brightness(), requests, batch_size=2, grid=tmp_path / "grid.png")
+    alone = [generator.generate(request) for request in requests]
+    bright = np.array([[np.asarray(open_image(s.media)).mean() / 255 - 1 for s in each.samples] for each in alone])
+    assert table["variants"]["base"]["mean_log_probability"] == pytest.approx(bright[:, 0].mean(), abs=1e-3)
+    (row,) = table["win_rates"]
+    assert (row["variant"], row["against"], row["pairs"]) == ("aligned", "base", 5)
+    assert row["win_rate"] == pytest.approx((bright[:, 1] > bright[:, 0]).mean())
+    assert row["win_rate_95"][0] < row["win_rate"] < row["win_rate_95"][1] or row["win_rate"] in (0.0, 1.0)
+    assert Image.open(tmp_path / "grid.png").size == (2 * 64 + 2, 5 * 66 - 2)
+
+
+def test_equal_scores_count_half() -> None:
+    same = evaluate.Scores(np.array([-1.0, -2.0, -3.0, -4.0]), np.ones(4, bool))
+    other = evaluate.Scores(np.array([-1.0, -2.0, -4.0, -3.0]), np.ones(4, bool))
+    assert evaluate.compare("a", "b", {"a": same, "b": other})["win_rate"] == 0.5
+
+
+def test_a_mean_comes_with_the_textbook_interval() -> None:
+    summary = evaluate.summarise(evaluate.Scores(np.array([-1.0, -2.0, -3.0]), np.array([True, True, False])))
+    assert summary["mean_log_probability"] == -2.0
+    assert summary["mean_log_probability_95"] == pytest.approx([-2 - 1.96 / 3**0.5, -2 + 1.96 / 3**0.5], abs=1e-3)
+    assert summary["top1"] == pytest.approx(2 / 3)
+
+
+def test_every_request_has_a_seed_of_its_own(tmp_path: Path, tiny: ModelFamily) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\n\na dog\na car\n")
+    options = evaluate.build_parser().parse_args(
+        ["--prompts", str(file), "--seeds-per-prompt", "2", "--limit", "2", "--first-seed", "7"]
+    )
+    requests = evaluate.build_requests(options, tiny)
+    assert [(each.prompt, each.seed) for each in requests] == [("a cat", 7), ("a cat", 8), ("a dog", 9), ("a dog", 10)]
+
+
+def test_a_sweep_makes_one_table_for_each_guidance_scale(
+    tmp_path: Path, tiny: ModelFamily, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(families.FAMILIES, tiny.name, tiny)
+    monkeypatch.setattr(evaluate, "load_scorer", lambda family: Brightness())
+    (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
+    command = f"--family tiny --prompts {tmp_path}/prompts.txt --guidance-sweep 2,4 --json {tmp_path}/out.json"
+    assert evaluate.main([*command.split(), "--steps", "2"]) == 0
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert [table["settings"]["guidance_scale"] for table in content["tables"]] == [2.0, 4.0]
+    assert [row["variant"] for row in content["tables"][0]["win_rates"]] == ["aligned_npo", "aligned_npo", "aligned"]
+    assert content["adapters"]["negative"]["sha256"]
+    assert "aligned_npo against aligned: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--prompts", "/nowhere.txt"], "cannot be read"),
+        (["--variants", "base,best"], "Unknown variant 'best'"),
+        (["--guidance-sweep", "2;4"], "The guidance sweep is '2;4'"),
+        (["--guidance-sweep", "2,-4"], "guidance scale is -4"),
+        (["--steps", "0"], "The number of steps is 0"),
+        (["--seeds-per-prompt", "0"], "seeds per prompt is 0"),
+        (["--family", "dragon"], "Unknown family"),
+        ([], "has no scorer"),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    tmp_path: Path,
+    tiny: ModelFamily,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.setitem(families.FAMILIES, tiny.name, replace(tiny, scorer=None))
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    assert evaluate.main(["--family", "tiny", "--prompts", f"{tmp_path}/prompts.txt", *more]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_without_prompts_gets_one_sentence(
+    tmp_path: Path, tiny: ModelFamily, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(families.FAMILIES, tiny.name, tiny)
+    (tmp_path / "prompts.txt").write_text("\n\n")
+    assert evaluate.main(["--family", "tiny", "--prompts", f"{tmp_path}/prompts.txt"]) == 2
+    assert "has no prompt" in capsys.readouterr().err

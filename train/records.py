@@ -1,0 +1,137 @@
+"""The files beside an adapter: checkpoint.pt while it trains, and config, metrics and provenance for afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from npo_core.errors import InputError
+from npo_core.media import sha256_file
+from train.config import TrainConfig
+from train.data import PreferencePair
+
+CHECKPOINT_FILE_NAME = "checkpoint.pt"
+PROVENANCE_FILE_NAME = "provenance.json"
+LIBRARIES = ("torch", "diffusers", "peft", "accelerate", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `step` updates. history: (step, metrics). The random state needs no place: see draws.py."""
+
+    step: int
+    weights: list[Tensor]
+    optimizer: dict[str, Any]
+    history: Tensor
+
+
+def prepare_folder(output_dir: Path) -> None:
+    """Makes the output folder; raises InputError, before anything slow begins, where it cannot be written."""
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / CHECKPOINT_FILE_NAME).with_suffix(".partial").write_bytes(b"")
+        (output_dir / CHECKPOINT_FILE_NAME).with_suffix(".partial").unlink()
+    except OSError as error:
+        raise InputError(f"{output_dir} cannot be written ({error.strerror}); give another --output-dir.") from None
+
+
+def save_checkpoint(config: TrainConfig, facts: dict[str, Any], checkpoint: Checkpoint) -> None:
+    """Replaces the checkpoint in the output folder: a kill at any moment leaves the old one or the new one."""
+    file = config.output_dir / CHECKPOINT_FILE_NAME
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as opened:
+        torch.save({"identity": {**config.identity(), **facts}, **vars(checkpoint)}, opened)
+        opened.flush()
+        os.fsync(opened.fileno())
+    os.replace(partial, file)
+
+
+def load_checkpoint(config: TrainConfig, facts: dict[str, Any]) -> Checkpoint | None:
+    """The checkpoint in the output folder, None if there is none; raises InputError if it is of another run."""
+    file = config.output_dir / CHECKPOINT_FILE_NAME
+    if not file.is_file():
+        return None
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise InputError(f"{file} cannot be read ({type(error).__name__}); start without --resume.") from None
+    identity = found.pop("identity")
+    for name, value in {**config.identity(), **facts}.items():
+        if identity.get(name) != value:
+            raise InputError(
+                f"{file} was made with {name} {identity.get(name)!r} and this run has {value!r}; "
+                "give the same or start without --resume."
+            )
+    checkpoint = Checkpoint(**found)
+    if checkpoint.step > config.max_train_steps:
+        raise InputError(
+            f"{file} is at step {checkpoint.step}, beyond the {config.max_train_steps} asked for; "
+            "ask for more steps or start without --resume."
+        )
+    return checkpoint
+
+
+def summarise(names: Sequence[str], history: Tensor, window: int) -> dict[str, Any]:
+    """The means over the last tenth of the run as final_NAME, and the course as means over `window` steps.
+
+    history: (steps, metrics), columns called `names`.
+    """
+    last = history[-max(1, len(history) // 10) :].mean(0).tolist()
+    course = [
+        {"step": min(start + window, len(history)), **dict(zip(names, part.mean(0).tolist(), strict=True))}
+        for start, part in zip(range(0, len(history), window), history.split(window), strict=True)
+    ]
+    return {**{f"final_{name}": value for name, value in zip(names, last, strict=True)}, "history": course}
+
+
+def write_records(
+    config: TrainConfig,
+    facts: dict[str, Any],
+    pairs: Sequence[PreferencePair],
+    metrics: dict[str, Any] | None = None,
+    adapter: Path | None = None,
+) -> None:
+    """config.json and provenance.json, at the start; with metrics.json and the adapter's sha256 when it is finished."""
+    provenance = {
+        "family": config.family,
+        "role": config.role,
+        **facts,
+        "sources": [pair.source for pair in pairs],
+        "versions": {"python": python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+    }
+    if metrics is not None and adapter is not None:
+        provenance["adapter_sha256"] = sha256_file(adapter)
+        provenance["finished_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(config.output_dir / "metrics.json", metrics)
+    write_json(config.output_dir / "config.json", config.as_json())
+    write_json(config.output_dir / PROVENANCE_FILE_NAME, provenance)
+
+
+def read_sources(output_dir: Path) -> list[str] | None:
+    """Which preferences the run in `output_dir` began with, in order; None where no run began."""
+    file = output_dir / PROVENANCE_FILE_NAME
+    if not file.is_file():
+        return None
+    try:
+        return [str(source) for source in json.loads(file.read_text(encoding="utf-8"))["sources"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} cannot be read ({error}); start without --resume.") from None
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes `content` readably; the file appears complete or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, file)

@@ -1,0 +1,108 @@
+"""The look of every page: one accent colour, system fonts (nothing is fetched), light and dark from the same names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+STYLE_FILE = Path(__file__).parent / "assets" / "style.css"
+SCRIPT_FILE = Path(__file__).parent / "assets" / "page.js"
+
+ACCENT = gr.themes.Color(
+    name="pine",
+    c50="#eefaf6",
+    c100="#d5f2e8",
+    c200="#aee4d3",
+    c300="#7acfb8",
+    c400="#46b399",
+    c500="#25977f",
+    c600="#147a67",
+    c700="#106254",
+    c800="#104e44",
+    c900="#0f4139",
+    c950="#062722",
+)
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """Quiet surfaces, hairline borders, and the accent for what can be chosen or pressed."""
+    return gr.themes.Base(
+        primary_hue=ACCENT,
+        secondary_hue=ACCENT,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_lg,
+        font=FONTS,
+        font_mono=MONO_FONTS,
+    ).set(
+        body_background_fill="#f7f8f7",
+        body_background_fill_dark="#0f1413",
+        body_text_color="#1c2523",
+        body_text_color_dark="#e6ecea",
+        body_text_color_subdued="#56625f",
+        body_text_color_subdued_dark="#9aa8a4",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#171e1c",
+        background_fill_secondary="#f1f4f2",
+        background_fill_secondary_dark="#1d2624",
+        border_color_primary="#dde3e0",
+        border_color_primary_dark="#2b3633",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_border_width="0px",
+        block_border_width_dark="0px",
+        block_shadow="none",
+        block_shadow_dark="none",
+        block_padding="0px",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_text_weight="600",
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_padding="0px",
+        block_info_text_color="*body_text_color_subdued",
+        block_info_text_color_dark="*body_text_color_subdued",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#111716",
+        input_border_width="1px",
+        input_border_color="#c9d2ce",
+        input_border_color_dark="#37443f",
+        input_shadow="none",
+        input_shadow_dark="none",
+        input_placeholder_color="#6b7773",
+        input_placeholder_color_dark="#84928d",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_400",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_300",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#06231d",
+        button_secondary_background_fill="#ffffff",
+        button_secondary_background_fill_dark="#1d2624",
+        button_secondary_background_fill_hover="#eef2f0",
+        button_secondary_background_fill_hover_dark="#26322f",
+        button_secondary_border_color="#c9d2ce",
+        button_secondary_border_color_dark="#37443f",
+        button_secondary_text_color="*body_text_color",
+        button_secondary_text_color_dark="*body_text_color",
+        color_accent="*primary_600",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+        link_text_color_hover="*primary_800",
+        link_text_color_hover_dark="*primary_200",
+        link_text_color_visited="*primary_700",
+        link_text_color_visited_dark="*primary_300",
+    )
+
+
+def style() -> str:
+    """The style sheet."""
+    return STYLE_FILE.read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """What goes into the page's head: the viewport of phones and the picture viewer's script."""
+    script = SCRIPT_FILE.read_text(encoding="utf-8")
+    return f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{script}</script>'
