@@ -47,6 +47,7 @@ class ModelFamily:
     modalities: tuple[str, ...] = ("image",)
     guide: str | None = None
     scorer: str | None = None
+    size_multiple_px: int = 8  # how many pixels one latent spans
 
 
 FAMILIES: dict[str, ModelFamily] = {
@@ -68,6 +69,7 @@ FAMILIES: dict[str, ModelFamily] = {
             scheduler="ddim",
             guide=str(EMOJI_FOLDER / "vocabulary.json"),
             scorer=str(EMOJI_FOLDER / "scorer.safetensors"),
+            size_multiple_px=16,
         ),
     )
 }

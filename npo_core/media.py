@@ -47,24 +47,27 @@ def side_by_side(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.
 
     Raises ValueError when there is not exactly one label for each of at least one picture.
     """
-    if not images:
-        raise ValueError("side_by_side needs at least one picture")
+    if not images or len(images) != len(labels):
+        raise ValueError(f"one label for each of at least one picture, not {len(labels)} for {len(images)}")
     height_px = max(image.height for image in images)
     gap_px = max(4, height_px // 32)
     band_px = max(20, height_px // 8)
     width_px = sum(image.width for image in images) + gap_px * (len(images) + 1)
     strip = Image.new("RGB", (width_px, band_px + height_px + gap_px), "white")
     draw = ImageDraw.Draw(strip)
+    font = _font_that_fits(labels, min(image.width for image in images), band_px * 0.6)
     left_px = gap_px
     for image, label in zip(images, labels, strict=True):
-        font = _font_that_fits(label, image.width, band_px * 0.6)
         draw.text((left_px + image.width / 2, band_px / 2), label, fill="black", font=font, anchor="mm")
         strip.paste(image, (left_px, band_px))
         left_px += image.width + gap_px
     return strip
 
 
-def _font_that_fits(text: str, width_px: int, size_px: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font_that_fits(
+    labels: Sequence[str], width_px: int, size_px: float
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of `size_px`, or smaller so that the longest label is no wider than `width_px`."""
     font = ImageFont.load_default(size_px)
-    too_wide = font.getlength(text) / width_px
+    too_wide = max(font.getlength(label) for label in labels) / width_px
     return font if too_wide <= 1 else ImageFont.load_default(max(6.0, size_px / too_wide))

@@ -14,7 +14,6 @@ MAX_SEED = 2**63 - 1  # a signed 64-bit integer, which every database keeps
 MAX_STEPS = 200
 MAX_GUIDANCE_SCALE = 30.0
 MIX_RANGE = (-2.0, 4.0)  # of alpha and beta; both have their meaning at 0 and 1, beyond is for exploring
-SIZE_MULTIPLE_PX = 8
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def resolve_request(request: GenerationRequest, family: ModelFamily) -> Resolved
     _check_choices(resolved, family)
     _check_numbers(resolved)
     for name in ("width_px", "height_px"):
-        _check_size(name, getattr(resolved, name), getattr(family, name))
+        _check_size(name, getattr(resolved, name), getattr(family, name), family.size_multiple_px)
     return resolved
 
 
@@ -105,10 +104,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_size(name: str, value_px: object, family_px: int) -> None:
+def _check_size(name: str, value_px: object, family_px: int, multiple_px: int) -> None:
     """Far from the size it was trained at a model repeats or loses objects, so half to twice that is allowed."""
-    low, high = math.ceil(family_px / 2 / SIZE_MULTIPLE_PX) * SIZE_MULTIPLE_PX, 2 * family_px
+    low, high = math.ceil(family_px / 2 / multiple_px) * multiple_px, 2 * family_px
     what = f"The {name.removesuffix('_px')} in pixels"
     _check_integer(what, value_px, low, high)
-    if isinstance(value_px, int) and value_px % SIZE_MULTIPLE_PX:
-        raise InputError(f"{what} is {value_px}; give a multiple of {SIZE_MULTIPLE_PX} from {low} to {high}.")
+    if isinstance(value_px, int) and value_px % multiple_px:
+        raise InputError(f"{what} is {value_px}; give a multiple of {multiple_px} from {low} to {high}.")

@@ -146,9 +146,7 @@ class CompareService:
             Panel(LETTERS[place], made.samples[number].media, made.samples[number].media_type)
             for place, number in enumerate(order)
         ]
-        return ComparisonView(
-            comparison_id, tuple(panels), made.request, made.elapsed_s, in_use.names, in_use.notes
-        )
+        return ComparisonView(comparison_id, tuple(panels), made.request, made.elapsed_s, in_use.names, in_use.notes)
 
     def vote(self, comparison_id: str, participant_id: str, pick: Pick) -> RevealedComparison:
         """Records `pick` as pairwise votes, all or none; they are on the disk when this returns with the names.
@@ -182,7 +180,9 @@ class CompareService:
     ) -> list[str]:
         return self._store.create_ballots(
             [
-                NewBallot(generation_ids[left], generation_ids[right], participant_id, blind, comparison_id=comparison_id)
+                NewBallot(
+                    generation_ids[left], generation_ids[right], participant_id, blind, comparison_id=comparison_id
+                )
                 for left, right in panel_pairs(len(generation_ids))
             ]
         )

@@ -52,7 +52,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     max_grad_norm: float | None = 1.0
     rank: int = 8
-    lora_alpha: float | None = None
+    lora_alpha: int | None = None
     targets: str = "attention"
     loss: str = "sigmoid"
     beta_dpo: float = 500.0

@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -27,7 +29,7 @@ def load_pipeline(family: ModelFamily) -> StableDiffusionPipeline:
     if Path(family.base).is_absolute() and not (Path(family.base) / "model_index.json").is_file():
         raise InputError(f"{family.label} has no model at {family.base}; put a pipeline in diffusers layout there.")
     try:
-        return StableDiffusionPipeline.from_pretrained(family.base, torch_dtype=torch.float32)
+        return StableDiffusionPipeline.from_pretrained(family.base, dtype=torch.float32)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
@@ -43,7 +45,7 @@ def base_name(pipeline: StableDiffusionPipeline) -> str:
 
 @contextmanager
 def trainable_lora(
-    unet: UNet2DConditionModel, rank: int, alpha: float, targets: str, seed: int
+    unet: UNet2DConditionModel, rank: int, alpha: int, targets: str, seed: int
 ) -> Iterator[list[torch.nn.Parameter]]:
     """The float32 weights of a new LoRA inside `unet`, everything else frozen; the UNet is as before afterwards.
 

@@ -23,10 +23,10 @@ def empty_panels(count: int = 3) -> str:
 
 def progress_panels(images: Sequence[Image.Image], step: int, total_steps: int) -> str:
     """Previews (or empty panels while there are none) under a bar; all panels alike."""
-    shown = [data_uri(png_bytes(_small(image)), PNG_MEDIA_TYPE) for image in images] or [None] * 3
+    shown: list[str | None] = [data_uri(png_bytes(_small(image)), PNG_MEDIA_TYPE) for image in images]
     figures = [
         _figure(letter, source, "", f"Picture {letter} in the making")
-        for letter, source in zip(LETTERS, shown, strict=False)
+        for letter, source in zip(LETTERS, shown or [None] * 3, strict=False)
     ]
     text = f"Step {step} of {total_steps}" if step else "Starting: the first time the model is loaded"
     share = 100 * step / max(1, total_steps)

@@ -54,5 +54,5 @@ def notes(texts: Sequence[str]) -> str:
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
-    """"1 vote", "2 votes"."""
+    """ "1 vote", "2 votes"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -65,8 +65,8 @@ class PatchDecoder(nn.Module):
         self.fine_in = nn.Conv2d(3 * 4 * 4 + fine_width, fine_width, 3, padding=1)
         self.fine_blocks = nn.Sequential(*(ResidualBlock(fine_width) for _ in range(fine_blocks)))
         self.fine_out = nn.Conv2d(fine_width, 3 * 4 * 4, 3, padding=1)
-        nn.init.zeros_(self.fine_out.weight)
-        nn.init.zeros_(self.fine_out.bias)
+        for parameter in self.fine_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         drawn = functional.pixel_shuffle(self.back(latents), 16)  # (B, 3, 16h, 16w)

@@ -28,51 +28,52 @@ COLOURS: dict[str, float] = {  # hue in turns
 
 _GROUPS = {
     "animals": """
-        cat=cat face; dog=dog face; fox; wolf; raccoon; lion; tiger=tiger face; horse; unicorn; zebra; deer; cow=cow face;
-        pig=pig face; mouse=mouse face; rabbit=rabbit face; bear; koala; panda; monkey=monkey face;         elephant; giraffe; camel; kangaroo; sheep=ewe; rhinoceros; hedgehog; bat;         chicken; rooster; penguin; eagle; duck; owl; flamingo;
-        peacock; parrot; frog; crocodile; turtle; snake; dragon=dragon face; dinosaur=sauropod; whale=spouting whale;
-        dolphin; tropical fish; shark; octopus; jellyfish; crab; lobster; shell=spiral shell;
+        cat=cat face; dog=dog face; fox; wolf; raccoon; lion; tiger=tiger face; horse; unicorn; zebra; deer; cow=cow
+        face; pig=pig face; mouse=mouse face; rabbit=rabbit face; bear; koala; panda; monkey=monkey face; elephant;
+        giraffe; camel; kangaroo; sheep=ewe; rhinoceros; hedgehog; bat; chicken; rooster; penguin; eagle; duck; owl;
+        flamingo; peacock; parrot; frog; crocodile; turtle; snake; dragon=dragon face; dinosaur=sauropod;
+        whale=spouting whale; dolphin; tropical fish; shark; octopus; jellyfish; crab; lobster; shell=spiral shell;
         snail; butterfly; ant; bee=honeybee; ladybug=lady beetle; spider web""",
     "plants": """
-        rose; sunflower; tulip; bouquet; potted plant; pine tree=evergreen tree;
-        tree=deciduous tree; palm tree; cactus; clover=four leaf clover; maple leaf; mushroom""",
+        rose; sunflower; tulip; bouquet; potted plant; pine tree=evergreen tree; tree=deciduous tree; palm tree;
+        cactus; clover=four leaf clover; maple leaf; mushroom""",
     "food": """
         grapes; watermelon; orange=tangerine; lemon; banana; pineapple; apple=red apple; pear; peach; cherries;
-        strawberry; blueberries; kiwi=kiwi fruit; tomato; avocado; eggplant; carrot; corn=ear of corn;
-        pepper=bell pepper; broccoli; onion; bread; croissant; baguette=baguette bread; pretzel;
-        pancakes; cheese=cheese wedge; hamburger;
-        french fries; pizza; hot dog; taco; fried egg=cooking; popcorn;         noodles=steaming bowl; sushi; ice cream cone=soft ice cream; ice cream; doughnut;
-        cookie; birthday cake; cupcake; candy; lollipop;         milk=glass of milk; coffee=hot beverage; teapot;         wine=wine glass; cocktail=cocktail glass; beer=beer mug; bubble tea""",
+        strawberry; blueberries; kiwi=kiwi fruit; tomato; avocado; eggplant; carrot; corn=ear of corn; pepper=bell
+        pepper; broccoli; onion; bread; croissant; baguette=baguette bread; pretzel; pancakes; cheese=cheese wedge;
+        hamburger; french fries; pizza; hot dog; taco; fried egg=cooking; popcorn; noodles=steaming bowl; sushi; ice
+        cream cone=soft ice cream; ice cream; doughnut; cookie; birthday cake; cupcake; candy; lollipop; milk=glass
+        of milk; coffee=hot beverage; teapot; wine=wine glass; cocktail=cocktail glass; beer=beer mug; bubble tea""",
     "places": """
-        volcano; mountain=mount fuji; house; castle; church; tent; fountain;
-        ferris wheel; globe=globe showing Americas; compass""",
+        volcano; mountain=mount fuji; house; castle; church; tent; fountain; ferris wheel; globe=globe showing
+        Americas; compass""",
     "travel": """
-        train; bus; ambulance; fire truck=fire engine; police car; taxi; car=automobile;
-        truck=delivery truck; tractor; scooter=motor scooter; bicycle; traffic light=vertical traffic light;
-        stop sign; anchor; sailboat; ship; airplane; helicopter; rocket; flying saucer;
-        suitcase=luggage""",
+        train; bus; ambulance; fire truck=fire engine; police car; taxi; car=automobile; truck=delivery truck;
+        tractor; scooter=motor scooter; bicycle; traffic light=vertical traffic light; stop sign; anchor; sailboat;
+        ship; airplane; helicopter; rocket; flying saucer; suitcase=luggage""",
     "sky": """
-        full moon; moon=crescent moon; sun; planet=ringed planet; star; cloud; rainbow; umbrella; snowflake; snowman;
-        fire; droplet; lightning=high voltage""",
+        full moon; moon=crescent moon; sun; planet=ringed planet; star; cloud; rainbow; umbrella; snowflake;
+        snowman; fire; droplet; lightning=high voltage""",
     "fun": """
-        pumpkin=jack-o-lantern; christmas tree=Christmas tree; balloon; present=wrapped gift; trophy;         soccer ball; baseball; basketball; football=american football; tennis ball=tennis;         boxing glove; target=bullseye; kite; eight ball=pool 8 ball; crystal ball; magic wand;
-        video game; die=game die; puzzle piece; teddy bear; palette=artist palette""",
+        pumpkin=jack-o-lantern; christmas tree=Christmas tree; balloon; present=wrapped gift; trophy; soccer ball;
+        baseball; basketball; football=american football; tennis ball=tennis; boxing glove; target=bullseye; kite;
+        eight ball=pool 8 ball; crystal ball; magic wand; video game; die=game die; puzzle piece; teddy bear;
+        palette=artist palette""",
     "clothes": """
-        glasses; necktie; t-shirt; jeans; gloves; socks; dress; handbag; backpack;
-        sneaker=running shoe; high heel=high-heeled shoe; crown; top hat; cap=billed cap;
-        graduation cap; ring; diamond=gem stone""",
+        glasses; necktie; t-shirt; jeans; gloves; socks; dress; handbag; backpack; sneaker=running shoe; high
+        heel=high-heeled shoe; crown; top hat; cap=billed cap; graduation cap; ring; diamond=gem stone""",
     "things": """
-        bell; megaphone; microphone; headphones=headphone; radio; saxophone; trumpet; guitar; violin; drum;         phone=mobile phone; laptop; television; camera; movie camera;
-        magnifying glass=magnifying glass tilted left; light bulb; lantern=red paper lantern; candle;
-        book=closed book; books; scroll; money bag; mailbox=closed mailbox with raised flag;
-        pencil; calendar; scissors; lock=locked; key; hammer; axe;
-        bomb; bow and arrow; magnet; ladder; microscope; telescope; pill;
-        door; chair; broom; bucket; toothbrush; alarm clock; hourglass=hourglass done; watch""",
+        bell; megaphone; microphone; headphones=headphone; radio; saxophone; trumpet; guitar; violin; drum;
+        phone=mobile phone; laptop; television; camera; movie camera; magnifying glass=magnifying glass tilted left;
+        light bulb; lantern=red paper lantern; candle; book=closed book; books; scroll; money bag; mailbox=closed
+        mailbox with raised flag; pencil; calendar; scissors; lock=locked; key; hammer; axe; bomb; bow and arrow;
+        magnet; ladder; microscope; telescope; pill; door; chair; broom; bucket; toothbrush; alarm clock;
+        hourglass=hourglass done; watch""",
     "faces": """
-        happy face=grinning face; laughing face=face with tears of joy; heart eyes face=smiling face with heart-eyes; winking face;
-        cool face=smiling face with sunglasses; thinking face; sleeping face; crying face=loudly crying face; angry face=enraged face;
-        sick face=nauseated face; cowboy=cowboy hat face; skull; poop=pile of poo; clown=clown face; ghost;
-        alien; robot; devil=smiling face with horns; heart=red heart; broken heart""",
+        happy face=grinning face; laughing face=face with tears of joy; heart eyes face=smiling face with heart-
+        eyes; winking face; cool face=smiling face with sunglasses; thinking face; sleeping face; crying face=loudly
+        crying face; angry face=enraged face; sick face=nauseated face; cowboy=cowboy hat face; skull; poop=pile of
+        poo; clown=clown face; ghost; alien; robot; devil=smiling face with horns; heart=red heart; broken heart""",
 }
 
 

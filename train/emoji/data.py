@@ -166,7 +166,9 @@ def _warped(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _blotchy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     cells = rng.normal(0, rng.uniform(25, 50), (12, 12, 3))
-    noise = np.stack([np.asarray(Image.fromarray(cells[..., c]).resize(image.size, Image.Resampling.BICUBIC)) for c in range(3)], -1)
+    noise = np.stack(
+        [np.asarray(Image.fromarray(cells[..., c]).resize(image.size, Image.Resampling.BICUBIC)) for c in range(3)], -1
+    )
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 

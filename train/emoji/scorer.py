@@ -43,28 +43,48 @@ def load_batch(
 
 def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross entropies of the four named answers and of clean. targets: (B, 5) int64."""
-    parts = logits.split([*SIZES, 1], 1)
-    named = sum(functional.cross_entropy(part, targets[:, i], label_smoothing=0.02) for i, part in enumerate(parts[:-1]))
-    return named + functional.binary_cross_entropy_with_logits(parts[-1][:, 0], targets[:, 4].float())
+    *named, clean = logits.split([*SIZES, 1], 1)
+    loss = functional.binary_cross_entropy_with_logits(clean[:, 0], targets[:, 4].float())
+    for answer, truth in zip(named, targets.T, strict=False):
+        loss = loss + functional.cross_entropy(answer, truth, label_smoothing=0.02)
+    return loss
+
+
+def read_targets(data: Path) -> torch.Tensor:
+    """(N, 5) int64: concept, style, background, colour (0 its own), clean."""
+    views = load_views(data)
+    return torch.tensor([[v.concept, v.style, v.background, v.colour + 1, int(not v.flaw)] for v in views])
+
+
+def measure(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    """Accuracies, of what is shown on clean views, of concepts on spoiled ones, and of clean itself."""
+    *named, clean = logits.split([*SIZES, 1], 1)
+    is_clean = targets[:, 4] == 1
+    metrics = {}
+    for column, (name, answer) in enumerate(zip(LABELS, named, strict=True)):
+        right = (answer.argmax(1) == targets[:, column]).float()
+        metrics[f"{name} accuracy, clean views"] = round(float(right[is_clean].mean()), 4)
+        if name == "concepts":
+            metrics["concepts accuracy, spoiled views"] = round(float(right[~is_clean].mean()), 4)
+    metrics["clean accuracy"] = round(float(((clean[:, 0] > 0) == is_clean).float().mean()), 4)
+    return metrics
 
 
 def train(data: Path, steps: int, batch_size: int) -> tuple[ScorerNet, dict[str, float]]:
     """Train, and measure on views that were held out."""
     basis, latents = encode_folder(data)
-    images, views = np.load(data / "images.npy", mmap_mode="r"), load_views(data)
-    targets = torch.tensor([[v.concept, v.style, v.background, v.colour + 1, int(not v.flaw)] for v in views])
-    held = np.arange(0, len(views), 25)
-    rest = np.setdiff1d(np.arange(len(views)), held)
+    images, targets = np.load(data / "images.npy", mmap_mode="r"), read_targets(data)
+    held = np.arange(0, len(targets), 25)
+    rest = np.setdiff1d(np.arange(len(targets)), held)
     torch.manual_seed(0)
-    net = ScorerNet(sum(SIZES) + 1).to(memory_format=torch.channels_last)
+    net = ScorerNet(sum(SIZES) + 1)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for step in range(steps):
         rng = np.random.default_rng((13, step))
         rows = np.sort(rng.choice(rest, batch_size, replace=False))
-        pixels = load_batch(rows, images, latents, basis, rng).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = net(pixels)
+            logits = net(load_batch(rows, images, latents, basis, rng))
         loss = loss_of(logits.float(), targets[rows])
         loss.backward()
         optimizer.step()
@@ -74,23 +94,18 @@ def train(data: Path, steps: int, batch_size: int) -> tuple[ScorerNet, dict[str,
             print(f"step {step + 1}/{steps} loss {float(loss.detach()):.3f}", flush=True)
     net.eval()
     rng = np.random.default_rng(1)
+    parts = np.array_split(held, max(1, len(held) // 128))
     with torch.no_grad():
-        logits = torch.cat([net(load_batch(held[i : i + 128], images, latents, basis, rng)) for i in range(0, len(held), 128)])
-    parts, truth = logits.split([*SIZES, 1], 1), targets[held]
-    clean = truth[:, 4] == 1
-    correct = {name: (parts[i].argmax(1) == truth[:, i]) for i, name in enumerate(LABELS)}
-    metrics = {f"{name} accuracy, clean views": round(float(hit[clean].float().mean()), 4) for name, hit in correct.items()}
-    metrics["concepts accuracy, spoiled views"] = round(float(correct["concepts"][~clean].float().mean()), 4)
-    metrics["clean accuracy"] = round(float(((parts[-1][:, 0] > 0) == clean).float().mean()), 4)
-    return net, metrics
+        logits = torch.cat([net(load_batch(part, images, latents, basis, rng)) for part in parts])
+    return net, measure(logits, targets[held])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("data/emoji"))
     parser.add_argument("--out", type=Path, default=Path("npo_core/emoji/scorer.safetensors"))
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--batch-size", type=int, default=96)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch-size", type=int, default=64)
     arguments = parser.parse_args()
     net, metrics = train(arguments.data, arguments.steps, arguments.batch_size)
     print(json.dumps(metrics, indent=1))

@@ -1,6 +1,6 @@
 """Build and train the emoji family's autoencoder.
 
-    python -m train.emoji.vae --data data/emoji --run data/emoji/vae --steps 3000        # resumes where it stopped
+    python -m train.emoji.vae --data data/emoji --work data/emoji/vae --steps 3000        # resumes where it stopped
 
 The encoder is not trained: its convolutions are the patch basis of latents.py. The decoder starts as that basis's
 least-squares way back, and learns to draw crisp edges where the basis alone is soft.
@@ -112,7 +112,7 @@ class DecoderTrainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("data/emoji"))
-    parser.add_argument("--run", type=Path, default=Path("data/emoji/vae"))
+    parser.add_argument("--work", dest="run", type=Path, default=Path("data/emoji/vae"))
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
@@ -129,7 +129,10 @@ def main() -> None:
         loss = trainer.step()
         if trainer.done % 100 == 0 or trainer.done == trainer.steps:
             rate = 100 * trainer.batch_size / (time.perf_counter() - started)
-            print(f"step {trainer.done}/{trainer.steps} loss {loss:.4f} {trainer.quality_db():.2f} dB {rate:.0f}/s", flush=True)
+            print(
+                f"step {trainer.done}/{trainer.steps} loss {loss:.4f} {trainer.quality_db():.2f} dB {rate:.0f}/s",
+                flush=True,
+            )
             trainer.checkpoint()
             started = time.perf_counter()
     if arguments.export:

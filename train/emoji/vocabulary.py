@@ -1,6 +1,6 @@
 """Write the words that the emoji family knows, for prompt suggestions and for pointing out unknown words.
 
-    python -m train.emoji.vocabulary --out npo_core/emoji/vocabulary.json
+python -m train.emoji.vocabulary --out npo_core/emoji/vocabulary.json
 """
 
 from __future__ import annotations

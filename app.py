@@ -1,0 +1,109 @@
+"""The web app: settings from the environment -> services -> pages -> launch. Also the entry of a Space.
+
+    python app.py        # http://127.0.0.1:7860
+
+NPO_DATABASE_URL (sqlite:///data/npo.db), NPO_DATA_DIR (data) and NPO_FAMILY (emoji) say what to open;
+GRADIO_SERVER_NAME and GRADIO_SERVER_PORT where to serve. Exit status 2 means that one of them was wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
+from npo_core.console import hush_libraries
+from service.errors import INPUT_ERRORS
+from service.services import Services, open_services
+from ui import about, api, compare, results
+from ui.theme import head, style, theme
+
+NAME = "Diffusion-NPO Lab"
+PAGES: dict[str, tuple[str, Callable[[Services], gr.Blocks]]] = {  # path -> (title, build)
+    "": (compare.TITLE, compare.build),
+    "results": (results.TITLE, results.build),
+    "about": (about.TITLE, about.build),
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says."""
+
+    database_url: str
+    data_dir: Path
+    family: str
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings in `environment`, defaults for what is absent or empty."""
+    return Settings(
+        database_url=environment.get("NPO_DATABASE_URL") or DEFAULT_URL,
+        data_dir=Path(environment.get("NPO_DATA_DIR") or DEFAULT_DATA_DIR),
+        family=environment.get("NPO_FAMILY") or "emoji",
+    )
+
+
+def build_app(services: Services) -> gr.Blocks:
+    """All pages and the API in one gradio app."""
+    pages = {path: build(services) for path, (_, build) in PAGES.items()}
+    with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as app:
+        pages[""].render()
+        api.register(services)
+    for path, (title, _) in PAGES.items():
+        if path:
+            with app.route(title, path, show_in_navbar=False):  # the pages draw their own links
+                pages[path].render()
+    return app
+
+
+def launch(app: gr.Blocks, **options: object) -> None:
+    """Serves `app`; `options` go to gradio's launch."""
+    app.queue(default_concurrency_limit=8, max_size=256)
+    app.launch(
+        theme=theme(),
+        css=style(),
+        head=head(),
+        footer_links=["api"],
+        run_history=False,  # the browser would keep every picture and vote of whoever sits there
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def main() -> int:
+    """Runs the app until it is stopped; returns its exit status."""
+    settings = read_settings(os.environ)
+    try:
+        services = open_services(settings.family, settings.database_url, settings.data_dir)
+        app = build_app(services)
+    except INPUT_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    threading.Thread(target=warm_up, args=(services,), name="warm-up", daemon=True).start()
+    launch(app)
+    return 0
+
+
+def warm_up(services: Services) -> None:
+    """Loads the model while the first visitor still reads. What cannot be loaded is told at the first picture."""
+    hush_libraries()
+    try:
+        services.generator.load()
+    except INPUT_ERRORS as error:
+        logger.error("%s", error)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for library in ("httpx", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    sys.exit(main())

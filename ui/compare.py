@@ -1,0 +1,100 @@
+"""The page Compare: a prompt, three blind pictures from one noise, a pick, the names."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from npo_core.variants import DEFAULT_VARIANTS
+from service.services import Services
+from ui import compare_handlers as handlers
+from ui import forms
+from ui.compare_handlers import Screen
+from ui.identity import participant_state
+from ui.panels import empty_panels
+from ui.parts import header, heading
+from ui.prompt_card import PromptCard, build_prompt_card, settings_of
+from ui.versions import VersionPicker, build_version_picker
+from ui.vote_cards import RevealCard, VoteCard, build_reveal_card, build_vote_card, slider_images
+
+TITLE = "Compare"
+AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+SHOW_STAGE = "() => document.getElementById('npo-stage').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+
+
+def build(services: Services) -> gr.Blocks:
+    """The page; everything it does goes through `services`."""
+    with gr.Blocks() as page:
+        gr.HTML(header(TITLE))
+        gr.HTML(
+            heading(
+                "Which picture is best?",
+                "Three models paint your prompt from the same noise, in hidden order. Pick the one you like; "
+                "picks retrain the model that says what to avoid.",
+            )
+        )
+        participant = participant_state(services)
+        comparison_id, revealed = gr.State(""), gr.State(None)
+        prompt_card = build_prompt_card(services)
+        notice = gr.HTML(elem_id="npo-notice")
+        stage = gr.HTML(empty_panels(len(DEFAULT_VARIANTS)), elem_id="npo-stage")
+        vote_card = build_vote_card(len(DEFAULT_VARIANTS))
+        reveal_card = build_reveal_card()
+        with gr.Accordion("Model versions", open=False, elem_classes="npo-card npo-advanced", elem_id="npo-versions"):
+            versions = build_version_picker(services)
+        screen = Screen(
+            stage=stage,
+            notice=notice,
+            vote_card=vote_card.card,
+            best=vote_card.best,
+            worst=vote_card.worst,
+            vote_notice=vote_card.notice,
+            reveal_card=reveal_card.card,
+            verdict=reveal_card.verdict,
+            left=reveal_card.left,
+            right=reveal_card.right,
+            details=reveal_card.details,
+            revealed=revealed,
+            comparison_id=comparison_id,
+            participant=participant,
+            generate=prompt_card.generate,
+            again=reveal_card.again,
+            in_use=versions.line,
+        )
+        _wire_generation(services, screen, prompt_card, versions, reveal_card)
+        _wire_votes(services, screen, vote_card, reveal_card)
+        page.load(forms.roll_seed, None, prompt_card.seed, **AT_ONCE)
+    return page
+
+
+def _wire_generation(
+    services: Services, screen: Screen, card: PromptCard, versions: VersionPicker, reveal: RevealCard
+) -> None:
+    inputs = [screen.participant, versions.aligned, versions.negative, *settings_of(card)]
+    run: dict[str, Any] = {
+        "fn": partial(handlers.generate, services),
+        "inputs": inputs,
+        "outputs": list(screen),
+        "concurrency_limit": 8,  # the service lets one at a time through; the others see that they wait
+        **AT_ONCE,
+    }
+    gr.on([card.generate.click, card.prompt.submit], **run)
+    gr.on([card.generate.click, card.prompt.submit, reveal.again.click], fn=None, js=SHOW_STAGE, **AT_ONCE)
+    reveal.again.click(forms.roll_seed, None, card.seed, **AT_ONCE).then(**run)
+
+
+def _wire_votes(services: Services, screen: Screen, card: VoteCard, reveal: RevealCard) -> None:
+    outputs = list(screen)
+    quick: dict[str, Any] = {"concurrency_limit": 8, **AT_ONCE}
+    ask = [screen.participant, screen.comparison_id]
+    card.save.click(partial(handlers.vote, services), [*ask, card.best, card.worst], outputs, **quick)
+    reveal.undo.click(partial(handlers.undo, services), [*ask, screen.revealed], outputs, **quick)
+    gr.on(
+        [screen.revealed.change, reveal.left.input, reveal.right.input],
+        fn=slider_images,
+        inputs=[screen.revealed, reveal.left, reveal.right],
+        outputs=reveal.slider,
+        **quick,
+    )

@@ -1,0 +1,174 @@
+"""The card at the top of Compare: prompt, suggestions, chips, strange words, seed and advanced settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from npo_core.families import SCHEDULERS, ModelFamily
+from npo_core.prompts import PromptGuide
+from service.services import Services
+from ui import forms
+from ui.parts import message
+
+SUGGESTIONS = 6
+
+
+@dataclass(frozen=True)
+class PromptCard:
+    """The card's components that others read."""
+
+    prompt: gr.Textbox
+    seed: gr.Textbox
+    generate: gr.Button
+    settings: tuple[gr.components.Component, ...]  # in the order of forms.build_request after prompt and seed
+
+
+def build_prompt_card(services: Services) -> PromptCard:
+    """Draws the card and wires what happens inside it."""
+    guide = services.guide
+    with gr.Column(elem_classes="npo-card"):
+        prompt, generate = _prompt_row(guide)
+        if guide:
+            _suggestion_row(guide, prompt)
+            _guided_choices(guide, prompt)
+        seed = _seed_row()
+        settings = _advanced(services.family)
+    return PromptCard(prompt, seed, generate, settings)
+
+
+def _prompt_row(guide: PromptGuide | None) -> tuple[gr.Textbox, gr.Button]:
+    with gr.Row(elem_classes="npo-prompt-row"):
+        prompt = gr.Textbox(
+            value=guide.suggestions[0] if guide and guide.suggestions else "",
+            label="What should the pictures show?",
+            placeholder="a red apple, 3d style, blue background",
+            lines=1,
+            max_lines=3,
+            scale=5,
+            elem_id="npo-prompt",
+        )
+        generate = gr.Button("Generate", variant="primary", scale=1, min_width=140, elem_id="npo-generate")
+    return prompt, generate
+
+
+def _suggestion_row(guide: PromptGuide, prompt: gr.Textbox) -> None:
+    with gr.Row(elem_classes="npo-suggestions"):
+        gr.HTML('<span class="npo-row-label">Try</span>', elem_classes="npo-row-label-box")
+        for suggestion in guide.suggestions[:SUGGESTIONS]:
+            button = gr.Button(suggestion, size="sm", min_width=0, elem_classes="npo-chip")
+            button.click(partial(_same, suggestion), None, prompt, api_visibility="private", show_progress="hidden")
+
+
+def _guided_choices(guide: PromptGuide, prompt: gr.Textbox) -> None:
+    """Chips that rewrite the prompt, so that it always says what the model will read, and words it does not know."""
+    chips = []
+    with gr.Row(elem_classes="npo-chips-row"):
+        for label, options in (("Style", guide.styles), ("Background", guide.backgrounds)):
+            chips.append(
+                gr.Radio(
+                    [("Any", forms.ANY), *((option, option) for option in options)],
+                    value=forms.ANY,
+                    label=label,
+                    elem_classes="npo-chips",
+                    elem_id=f"npo-{label.lower()}",
+                    min_width=240,
+                )
+            )
+    style, background = chips
+    words = gr.HTML(elem_id="npo-words")
+    near = gr.Radio([], label="Use instead", visible=False, elem_classes="npo-chips", elem_id="npo-near")
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    style.input(forms.with_style, [prompt, style], prompt, **quiet)
+    background.input(forms.with_background, [prompt, background], prompt, **quiet)
+    near.input(forms.replace_word, [prompt, near], prompt, **quiet)
+    prompt.change(
+        partial(read_prompt, guide), prompt, [style, background, words, near], trigger_mode="always_last", **quiet
+    )
+
+
+def read_prompt(guide: PromptGuide, prompt: str) -> tuple[str, str, str, dict[str, Any]]:
+    """What the chips and the notice say about `prompt`: style, background, strange words, their near ones."""
+    words = forms.strange_words(prompt, guide)
+    near = forms.replacements(words)
+    return (
+        forms.named_style(prompt, guide),
+        forms.named_background(prompt, guide),
+        message(forms.strange_words_text(words)),
+        gr.update(choices=near, value=None, visible=bool(near)),
+    )
+
+
+def _seed_row() -> gr.Textbox:
+    with gr.Row(elem_classes="npo-seed-row"):
+        seed = gr.Textbox(
+            label="Seed",
+            info="The noise that all three start from: the same seed gives the same pictures.",
+            max_lines=1,
+            elem_id="npo-seed",
+            min_width=200,
+        )
+        dice = gr.Button("🎲 New seed", size="md", min_width=120, elem_id="npo-dice", scale=0)
+    dice.click(forms.roll_seed, None, seed, api_visibility="private", show_progress="hidden", queue=False)
+    return seed
+
+
+def _advanced(family: ModelFamily) -> tuple[gr.components.Component, ...]:
+    """What a guess would rarely get right, with an explanation each. The order is that of forms.build_request."""
+    with gr.Accordion("Advanced settings", open=False, elem_classes="npo-advanced"):
+        negative = gr.Textbox(
+            label="Negative prompt",
+            info="What guidance steers away from, in words. Empty as the models were trained.",
+            max_lines=2,
+            elem_id="npo-negative-prompt",
+        )
+        with gr.Row():
+            steps = gr.Number(
+                value=family.steps,
+                label="Steps",
+                info="Denoising steps, 1 to 200. More take longer and change little beyond the default.",
+                elem_id="npo-steps",
+            )
+            guidance = gr.Number(
+                value=family.guidance_scale,
+                label="Guidance",
+                info="How far to go from the negative answer to the prompt's, up to 30. More is crisper, then harsh.",
+                step=0.5,
+                elem_id="npo-guidance",
+            )
+        with gr.Row():
+            alpha = gr.Number(
+                value=family.alpha,
+                label="Alpha",
+                info="How much alignment is in the negative model: 0 the base, 1 all of it.",
+                step=0.1,
+                elem_id="npo-alpha",
+            )
+            beta = gr.Number(
+                value=family.beta,
+                label="Beta",
+                info="How much of the NPO offset is in the negative model: 0 gives plain Aligned (at alpha 1).",
+                step=0.1,
+                elem_id="npo-beta",
+            )
+        scheduler = gr.Dropdown(
+            list(SCHEDULERS),
+            value=family.scheduler,
+            label="Scheduler",
+            info="The rule that takes a denoising step. The default is what this model looks best with.",
+            elem_id="npo-scheduler",
+        )
+    return (negative, steps, guidance, alpha, beta, scheduler)
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def settings_of(card: PromptCard) -> Sequence[gr.components.Component]:
+    """The inputs of a generation in the order of forms.build_request."""
+    return (card.prompt, card.seed, *card.settings)

@@ -1,0 +1,77 @@
+"""The page Results: how many votes, who wins how often and how sure that is, and what to do with them."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import gradio as gr
+
+from service.errors import INPUT_ERRORS
+from service.services import Services
+from ui.charts import ratings_chart, tiles, win_rate_chart
+from ui.parts import header, heading, message
+
+TITLE = "Results"
+REFRESH_S = 10.0
+WANTED_PICKS = 20  # what train.npo asks for unless told otherwise
+
+logger = logging.getLogger(__name__)
+
+
+def build(services: Services) -> gr.Blocks:
+    """The page; it follows the database."""
+    with gr.Blocks() as page:
+        gr.HTML(header(TITLE))
+        gr.HTML(heading("What people preferred", "Blind picks only, every model against every other, ties as halves."))
+        body = gr.HTML(elem_id="npo-results")
+        timer = gr.Timer(REFRESH_S)
+        gr.on(
+            [page.load, timer.tick],
+            partial(render, services),
+            None,
+            body,
+            api_visibility="private",
+            show_progress="hidden",
+            concurrency_limit=4,
+        )
+    return page
+
+
+def render(services: Services) -> str:
+    """The page's content for the votes so far."""
+    try:
+        summary = services.results()
+        decided = sum(count.wins_a + count.wins_b for count in services.store.vote_counts(services.family.name))
+    except INPUT_ERRORS as error:
+        return message(str(error), "error")
+    content = [tiles(summary)]
+    if not summary.win_rates:
+        content.append(
+            '<section class="npo-card npo-blank"><h2>No votes yet</h2><p>Compare three pictures and pick the best; '
+            'the first win rates appear here at once.</p><a class="npo-button npo-primary" href="./">Compare</a>'
+            "</section>"
+        )
+    else:
+        content += [win_rate_chart(summary), ratings_chart(summary)]
+    content.append(_training(decided))
+    return "".join(content)
+
+
+def _training(decided: int) -> str:
+    """How far it is to the next negative model."""
+    missing = max(0, WANTED_PICKS - decided)
+    told = (
+        f"{decided:,} decided picks are there: enough to retrain the negative model."
+        if not missing
+        else f"{decided:,} decided picks are there; {missing} more make {WANTED_PICKS}, enough to retrain."
+    )
+    share = min(100.0, 100 * decided / WANTED_PICKS)
+    return (
+        f'<section class="npo-card"><h2>Close the loop</h2><p>{told}</p>'
+        f'<div class="npo-progress" role="progressbar" aria-label="Picks towards a training" aria-valuemin="0" '
+        f'aria-valuemax="{WANTED_PICKS}" aria-valuenow="{min(decided, WANTED_PICKS)}">'
+        f'<span style="width:{share:.0f}%"></span></div>'
+        "<p>Run this where the app runs; Compare offers the new version by itself, no restart needed.</p>"
+        '<pre class="npo-code"><code>python -m train.npo --from-db</code></pre></section>'
+    )

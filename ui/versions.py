@@ -1,0 +1,92 @@
+"""Which adapter versions are offered, chosen and in use; new ones appear without a restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from npo_core.adapters import ROLES, Role
+from service.adapters import NEWEST, AdapterShelf, AdapterVersion
+from service.services import Services
+
+REFRESH_S = 4.0
+LABELS: dict[Role, str] = {"aligned": "Aligned model", "negative": "Negative model"}
+INFO: dict[Role, str] = {
+    "aligned": "Answers the prompt. Trained on what people prefer.",
+    "negative": "Answers the negative prompt. Trained on what people reject.",
+}
+
+
+@dataclass(frozen=True)
+class VersionPicker:
+    """The two lists and the line that says what the pictures on the page were made with."""
+
+    aligned: gr.Dropdown
+    negative: gr.Dropdown
+    line: gr.HTML
+
+
+def build_version_picker(services: Services) -> VersionPicker:
+    """Draws the lists and keeps them fresh."""
+    with gr.Row(elem_classes="npo-versions"):
+        lists = [
+            gr.Dropdown(
+                choices(services.shelf.versions(role)),
+                value=NEWEST,
+                label=LABELS[role],
+                info=INFO[role],
+                elem_id=f"npo-version-{role}",
+                min_width=240,
+            )
+            for role in ROLES
+        ]
+    line = gr.HTML(offered_line(services.shelf), elem_id="npo-in-use")
+    seen = gr.State(None)
+    timer = gr.Timer(REFRESH_S)
+    timer.tick(
+        partial(refresh, services.shelf),
+        seen,
+        [*lists, line, seen],
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=8,
+    )
+    aligned, negative = lists
+    return VersionPicker(aligned, negative, line)
+
+
+def refresh(shelf: AdapterShelf, seen: list[str] | None) -> tuple[Any, ...]:
+    """The lists when they changed since `seen` (the ids then), and a word about what is new."""
+    offered = {role: shelf.versions(role) for role in ROLES}
+    ids = [version.id for role in ROLES for version in offered[role]]
+    if ids == seen:
+        return (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+    for role in ROLES if seen is not None else ():
+        for version in offered[role]:
+            if version.id not in (seen or ()):
+                gr.Info(f"A new version of the {role} model is offered: {version.name}")
+    lists = [gr.update(choices=choices(offered[role])) for role in ROLES]
+    return (*lists, offered_line(shelf), ids)
+
+
+def choices(versions: list[AdapterVersion]) -> list[tuple[str, str]]:
+    """(what the list says, the version's id), the moving choice first."""
+    if not versions:
+        return [("None", NEWEST)]
+    return [(f"Newest ({versions[0].name})", NEWEST), *((version.name, version.id) for version in versions)]
+
+
+def offered_line(shelf: AdapterShelf) -> str:
+    """What the next pictures are made with unless a list says otherwise."""
+    newest = {role: shelf.versions(role)[:1] for role in ROLES}
+    return versions_line("Newest versions", {role: found[0].name for role, found in newest.items() if found})
+
+
+def versions_line(what: str, names: dict[str, str]) -> str:
+    """ "Made with: aligned Shipped with the model, negative NPO from 24 picks"."""
+    parts = [f'<span class="npo-version"><b>{escape(role)}</b> {escape(name)}</span>' for role, name in names.items()]
+    return f'<p class="npo-in-use"><span>{escape(what)}</span>{"".join(parts) or "none"}</p>'
