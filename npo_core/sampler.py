@@ -6,12 +6,10 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from npo_core.errors import InputError
 from npo_core.families import ModelFamily, build_scheduler
 from npo_core.generator import StepProgress
 from npo_core.media import sha256_file
+from npo_core.pipelines import load_pipeline
 from npo_core.requests import ResolvedRequest
 from npo_core.routing import RoutedUNet, guided_rows
 from npo_core.variants import Mix, get_variant
@@ -38,7 +37,7 @@ class Sampler:
         self.family = family
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
-        self.pipeline: Any = _load_pipeline(family, self.dtype).to(self.device)
+        self.pipeline: Any = load_pipeline(family, self.dtype).to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.scheduler_config = self.pipeline.scheduler.config
         self.unet = RoutedUNet(self.pipeline.unet.eval().requires_grad_(False))
@@ -144,15 +143,3 @@ class Sampler:
 def _mix_pairs(requests: Sequence[ResolvedRequest]) -> list[tuple[Mix, Mix]]:
     """The (conditional, unconditional) Mixes of every sample."""
     return [get_variant(name).mixes(request.alpha, request.beta) for request in requests for name in request.variants]
-
-
-def _load_pipeline(family: ModelFamily, dtype: torch.dtype) -> Any:
-    if Path(family.base).is_absolute() and not (Path(family.base) / "model_index.json").is_file():
-        raise InputError(f"{family.label} has no model at {family.base}; put a pipeline in diffusers layout there.")
-    try:
-        return StableDiffusionPipeline.from_pretrained(family.base, dtype=dtype)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"The model {family.base} of {family.label} cannot be loaded ({reason}); check the path or the network."
-        ) from None

@@ -67,7 +67,7 @@ class RevealedPanel:
     media: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity: it holds a dict, and pages keep it in their state
 class RevealedComparison:
     """The answer to a vote. `settings` is everything needed to make the pictures again; `blind` is False for a pick
     that was made after an undo, when the names were known already."""

@@ -172,7 +172,7 @@ def _gather(options: argparse.Namespace, config: TrainConfig, family: ModelFamil
         )
     hush_libraries()
     from train.dataset import LatentCache, from_dataset
-    from train.model import load_pipeline
+    from npo_core.pipelines import load_pipeline
 
     cache = LatentCache(
         load_pipeline(family), family.width_px, family.height_px, options.data_dir / "cache" / "latents"

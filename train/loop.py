@@ -29,6 +29,7 @@ from tqdm import tqdm
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily, get_family
 from npo_core.media import sha256_file
+from npo_core.pipelines import load_pipeline
 from npo_core.weights import peft_adapter, save_adapter
 from train.config import TrainConfig, check_config
 from train.data import PreferencePair, hash_pairs
@@ -41,7 +42,6 @@ from train.model import (
     encode_prompts,
     fast_attention,
     hash_unet,
-    load_pipeline,
     trainable_lora,
 )
 from train.records import Checkpoint, load_checkpoint, prepare_folder, save_checkpoint, summarise, write_records

@@ -18,23 +18,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from npo_core.errors import InputError
-from npo_core.families import ModelFamily
 from train.config import TARGETS
 
 TEXT_BATCH = 64  # prompts that the text encoder reads at once
-
-
-def load_pipeline(family: ModelFamily) -> StableDiffusionPipeline:
-    """The base of `family` in float32; raises InputError when it cannot be loaded."""
-    if Path(family.base).is_absolute() and not (Path(family.base) / "model_index.json").is_file():
-        raise InputError(f"{family.label} has no model at {family.base}; put a pipeline in diffusers layout there.")
-    try:
-        return StableDiffusionPipeline.from_pretrained(family.base, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"The model {family.base} of {family.label} cannot be loaded ({reason}); check the path or the network."
-        ) from None
 
 
 def base_name(pipeline: StableDiffusionPipeline) -> str:

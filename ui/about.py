@@ -30,7 +30,7 @@ LOOP = """
 <li>Your prompt and seed give the same noise to every variant, in one call, so that only the weights differ.</li>
 <li>You see the pictures in hidden order and pick. The answer is stored with everything that made the pictures.</li>
 <li><code>python -m train.npo --from-db</code> turns the picks round and trains a new negative model from them.</li>
-<li>The running app offers it at once, under “Model versions”, and your next picture uses it.</li>
+<li>The running app offers it at once, under the pictures, and your next picture uses it.</li>
 </ol>
 <p>What is kept: prompts, pictures, picks, and a random id that your browser keeps. No name, no address, nothing else
 about you.</p></section>

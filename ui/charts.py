@@ -13,12 +13,12 @@ from ui.parts import plural
 def tiles(summary: Summary) -> str:
     """The counts, large."""
     totals = summary.totals
-    last = f"{totals.last_vote_at:%Y-%m-%d %H:%M} UTC" if totals.last_vote_at else "none yet"
+    last = totals.last_vote_at
     shown = (
         (f"{totals.votes:,}", "pairwise vote" if totals.votes == 1 else "pairwise votes"),
         (f"{totals.participants:,}", "participant" if totals.participants == 1 else "participants"),
         (f"{totals.comparisons:,}", "comparison judged" if totals.comparisons == 1 else "comparisons judged"),
-        (last, "last vote"),
+        (f"{last:%H:%M}" if last else "–", f"last vote, UTC, {last:%Y-%m-%d}" if last else "no vote yet"),
     )
     items = "".join(f"<div><dd>{value}</dd><dt>{name}</dt></div>" for value, name in shown)
     return f'<dl class="npo-tiles">{items}</dl>'

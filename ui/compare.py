@@ -16,7 +16,7 @@ from ui.identity import participant_state
 from ui.panels import empty_panels
 from ui.parts import header, heading
 from ui.prompt_card import PromptCard, build_prompt_card, settings_of
-from ui.versions import VersionPicker, build_version_picker
+from ui.versions import VersionPicker, build_version_picker, refresh
 from ui.vote_cards import RevealCard, VoteCard, build_reveal_card, build_vote_card, slider_images
 
 TITLE = "Compare"
@@ -42,8 +42,7 @@ def build(services: Services) -> gr.Blocks:
         stage = gr.HTML(empty_panels(len(DEFAULT_VARIANTS)), elem_id="npo-stage")
         vote_card = build_vote_card(len(DEFAULT_VARIANTS))
         reveal_card = build_reveal_card()
-        with gr.Accordion("Model versions", open=False, elem_classes="npo-card npo-advanced", elem_id="npo-versions"):
-            versions = build_version_picker(services)
+        versions = build_version_picker(services)
         screen = Screen(
             stage=stage,
             notice=notice,
@@ -66,6 +65,8 @@ def build(services: Services) -> gr.Blocks:
         _wire_generation(services, screen, prompt_card, versions, reveal_card)
         _wire_votes(services, screen, vote_card, reveal_card)
         page.load(forms.roll_seed, None, prompt_card.seed, **AT_ONCE)
+        shown = [versions.aligned, versions.negative, versions.line, versions.seen]
+        page.load(partial(refresh, services.shelf), versions.seen, shown, **AT_ONCE)
     return page
 
 

@@ -31,12 +31,15 @@ class PromptCard:
 def build_prompt_card(services: Services) -> PromptCard:
     """Draws the card and wires what happens inside it."""
     guide = services.guide
-    with gr.Column(elem_classes="npo-card"):
+    with gr.Column(elem_classes="npo-card npo-prompt-card"):
         prompt, generate = _prompt_row(guide)
         if guide:
             _suggestion_row(guide, prompt)
-            _guided_choices(guide, prompt)
-        seed = _seed_row()
+        with gr.Row(elem_classes="npo-chips-row"):
+            chips = _chips(guide) if guide else ()
+            seed = _seed()
+        if guide:
+            _wire_guide(guide, prompt, *chips)
         settings = _advanced(services.family)
     return PromptCard(prompt, seed, generate, settings)
 
@@ -64,22 +67,25 @@ def _suggestion_row(guide: PromptGuide, prompt: gr.Textbox) -> None:
             button.click(partial(_same, suggestion), None, prompt, api_visibility="private", show_progress="hidden")
 
 
-def _guided_choices(guide: PromptGuide, prompt: gr.Textbox) -> None:
-    """Chips that rewrite the prompt, so that it always says what the model will read, and words it does not know."""
-    chips = []
-    with gr.Row(elem_classes="npo-chips-row"):
-        for label, options in (("Style", guide.styles), ("Background", guide.backgrounds)):
-            chips.append(
-                gr.Radio(
-                    [("Any", forms.ANY), *((option, option) for option in options)],
-                    value=forms.ANY,
-                    label=label,
-                    elem_classes="npo-chips",
-                    elem_id=f"npo-{label.lower()}",
-                    min_width=240,
-                )
-            )
-    style, background = chips
+def _chips(guide: PromptGuide) -> tuple[gr.Radio, gr.Radio]:
+    """Style and background; pressing one rewrites the prompt, so that it always says what the model will read."""
+    style, background = (
+        gr.Radio(
+            [("Any", forms.ANY), *((option, option) for option in options)],
+            value=forms.ANY,
+            label=label,
+            elem_classes="npo-chips",
+            elem_id=f"npo-{label.lower()}",
+            min_width=200,
+            scale=1 + len(options),
+        )
+        for label, options in (("Style", guide.styles), ("Background", guide.backgrounds))
+    )
+    return style, background
+
+
+def _wire_guide(guide: PromptGuide, prompt: gr.Textbox, style: gr.Radio, background: gr.Radio) -> None:
+    """Chips follow the prompt and the prompt the chips; words that the model does not know are pointed out."""
     words = gr.HTML(elem_id="npo-words")
     near = gr.Radio([], label="Use instead", visible=False, elem_classes="npo-chips", elem_id="npo-near")
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
@@ -103,16 +109,10 @@ def read_prompt(guide: PromptGuide, prompt: str) -> tuple[str, str, str, dict[st
     )
 
 
-def _seed_row() -> gr.Textbox:
-    with gr.Row(elem_classes="npo-seed-row"):
-        seed = gr.Textbox(
-            label="Seed",
-            info="The noise that all three start from: the same seed gives the same pictures.",
-            max_lines=1,
-            elem_id="npo-seed",
-            min_width=200,
-        )
-        dice = gr.Button("🎲 New seed", size="md", min_width=120, elem_id="npo-dice", scale=0)
+def _seed() -> gr.Textbox:
+    with gr.Column(min_width=220, scale=4), gr.Row(elem_classes="npo-seed-row"):
+        seed = gr.Textbox(label="Seed of the noise", max_lines=1, elem_id="npo-seed", min_width=120)
+        dice = gr.Button("🎲 New", size="md", min_width=84, scale=0, elem_id="npo-dice")
     dice.click(forms.roll_seed, None, seed, api_visibility="private", show_progress="hidden", queue=False)
     return seed
 

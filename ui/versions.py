@@ -28,35 +28,37 @@ class VersionPicker:
     aligned: gr.Dropdown
     negative: gr.Dropdown
     line: gr.HTML
+    seen: gr.State
 
 
 def build_version_picker(services: Services) -> VersionPicker:
-    """Draws the lists and keeps them fresh."""
-    with gr.Row(elem_classes="npo-versions"):
-        lists = [
-            gr.Dropdown(
-                choices(services.shelf.versions(role)),
-                value=NEWEST,
-                label=LABELS[role],
-                info=INFO[role],
-                elem_id=f"npo-version-{role}",
-                min_width=240,
-            )
-            for role in ROLES
-        ]
-    line = gr.HTML(offered_line(services.shelf), elem_id="npo-in-use")
+    """Draws what is in use and the lists to choose from, and keeps them fresh."""
+    with gr.Column(elem_classes="npo-card npo-versions-card", elem_id="npo-versions"):
+        line = gr.HTML(elem_id="npo-in-use")
+        with gr.Accordion("Choose other versions", open=False, elem_classes="npo-advanced"), gr.Row():
+            aligned, negative = (_list(services.shelf, role) for role in ROLES)
     seen = gr.State(None)
     timer = gr.Timer(REFRESH_S)
     timer.tick(
         partial(refresh, services.shelf),
         seen,
-        [*lists, line, seen],
+        [aligned, negative, line, seen],
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=8,
     )
-    aligned, negative = lists
-    return VersionPicker(aligned, negative, line)
+    return VersionPicker(aligned, negative, line, seen)
+
+
+def _list(shelf: AdapterShelf, role: Role) -> gr.Dropdown:
+    return gr.Dropdown(
+        choices(shelf.versions(role)),
+        value=NEWEST,
+        label=LABELS[role],
+        info=INFO[role],
+        elem_id=f"npo-version-{role}",
+        min_width=240,
+    )
 
 
 def refresh(shelf: AdapterShelf, seen: list[str] | None) -> tuple[Any, ...]:
@@ -83,7 +85,9 @@ def choices(versions: list[AdapterVersion]) -> list[tuple[str, str]]:
 def offered_line(shelf: AdapterShelf) -> str:
     """What the next pictures are made with unless a list says otherwise."""
     newest = {role: shelf.versions(role)[:1] for role in ROLES}
-    return versions_line("Newest versions", {role: found[0].name for role, found in newest.items() if found})
+    return versions_line(
+        "Next pictures are made with", {role: found[0].name for role, found in newest.items() if found}
+    )
 
 
 def versions_line(what: str, names: dict[str, str]) -> str:

@@ -50,20 +50,20 @@ def build_vote_card(count: int = 3) -> VoteCard:
     letters = LETTERS[:count]
     with gr.Column(visible=False, elem_classes="npo-card npo-vote", elem_id="npo-vote") as card:
         best = gr.Radio(
-            [*((f"{letter} is best", letter) for letter in letters), ("No difference", NO_DIFFERENCE)],
+            [*((letter, letter) for letter in letters), ("No difference", NO_DIFFERENCE)],
             label="Which picture is best?",
             elem_classes="npo-chips npo-best",
             elem_id="npo-best",
         )
         worst = gr.Radio(
-            [*((f"{letter} is worst", letter) for letter in letters), ("None is worst", NO_WORST)],
+            [*((letter, letter) for letter in letters), ("None", NO_WORST)],
             value=NO_WORST,
             label="And the worst? (optional)",
             elem_classes="npo-chips npo-worst",
             elem_id="npo-worst",
         )
         notice = gr.HTML(elem_id="npo-vote-notice")
-        save = gr.Button("Save my pick and show the names", variant="primary", elem_id="npo-save")
+        save = gr.Button("Save and show the names", variant="primary", elem_id="npo-save")
     return VoteCard(card, best, worst, save, notice)
 
 

@@ -1,4 +1,4 @@
-"""Train the emoji family's UNet and text encoder together, from nothing, on cached latents.
+"""Train the emoji family's UNet from nothing, on cached latents and the frozen text encoder that text.py made.
 
     python -m train.emoji.base --data data/emoji --work data/emoji/base --steps 3000      # resumes where it stopped
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m train.emoji.base ...                 # two CPU cores
@@ -29,15 +29,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
+from train.emoji.concepts import BACKGROUNDS, COLOURS, CONCEPT_SETS, SHIPPED_SET, STYLES, concepts
 from train.emoji.data import View, caption, load_views
 from train.emoji.latents import CHANNELS, encode_folder
 
-MAX_TOKENS = 24
+MAX_TOKENS = 32
+REGION_TOKENS = 16  # the last positions, which sketch the picture region by region (text.py)
 TEXT_WIDTH = 256
 CAPTION_DROPOUT = 0.1
 WARMUP_STEPS = 200
-EMA_DECAY = 0.999
+EMA_DECAY = 0.995
 AVERAGE_EVERY = 8  # steps between averaging the processes' weights
 NOISY_SHARE = 0.7  # exponent on the uniform draw of a timestep; 1 would be uniform
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -111,14 +112,14 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Three transformer layers of width 256."""
+    """Four transformer layers of width 256."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=TEXT_WIDTH,
             intermediate_size=4 * TEXT_WIDTH,
             projection_dim=TEXT_WIDTH,
-            num_hidden_layers=3,
+            num_hidden_layers=4,
             num_attention_heads=4,
             max_position_embeddings=MAX_TOKENS,
             bos_token_id=tokenizer.bos_token_id,
@@ -138,19 +139,23 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 class BaseTrainer:
     """The networks, their moving average and the optimizer; `step(n)` is a pure function of n and the state."""
 
-    def __init__(self, data: Path, run: Path, batch_size: int, peak_rate: float, steps: int, device: str) -> None:
+    def __init__(
+        self, data: Path, run: Path, concept_set: str, batch_size: int, peak_rate: float, steps: int, device: str
+    ) -> None:
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.run, self.peak_rate, self.steps, self.device = run, peak_rate, steps, device
         self.batch_size = batch_size // self.processes
         _, latents = encode_folder(data)
         self.latents, self.views = torch.from_numpy(latents).to(device), load_views(data)
+        names, wanted = list(concepts()), set(CONCEPT_SETS[concept_set]())
+        self.rows = np.array([row for row, view in enumerate(self.views) if names[view.concept] in wanted])
         self.tokenizer = build_tokenizer(run / "tokenizer")
         torch.manual_seed(0)
         self.unet = cast(Any, build_unet())
-        self.text = cast(Any, build_text_encoder(self.tokenizer))
+        self.text = cast(Any, build_text_encoder(self.tokenizer)).to(device).eval().requires_grad_(False)
+        self.text.load_state_dict(torch.load(run / "text.pt", map_location=device, weights_only=True)["text"])
         self.unet.to(device, memory_format=torch.channels_last)
-        self.text.to(device)
-        self.parameters: list[torch.Tensor] = [*self.unet.parameters(), *self.text.parameters()]
+        self.parameters: list[torch.Tensor] = list(self.unet.parameters())
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -182,7 +187,7 @@ class BaseTrainer:
     def loss(self, step: int) -> torch.Tensor:
         """Mean squared error of the predicted v over one batch."""
         rng = np.random.default_rng((7, step, self.rank))
-        rows = rng.integers(len(self.views), size=self.batch_size)
+        rows = self.rows[rng.integers(len(self.rows), size=self.batch_size)]
         words = [self._words(self.views[row], rng) for row in rows]
         tokens = self.tokenizer(
             words, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
@@ -197,7 +202,8 @@ class BaseTrainer:
         sigma = (1 - self.alphas[timesteps]).sqrt().view(-1, 1, 1, 1)
         noisy, target = signal * clean + sigma * noise, signal * noise - sigma * clean
         with torch.autocast(self.device, torch.bfloat16), _attention(self.device):
-            states = self.text(tokens.input_ids.to(self.device))[0]
+            with torch.no_grad():
+                states = self.text(tokens.input_ids.to(self.device))[0]
             noisy = noisy.contiguous(memory_format=torch.channels_last)
             predicted = self.unet(noisy, timesteps, states, return_dict=False)[0]
         return (predicted.float() - target).square().mean()
@@ -250,6 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("data/emoji"))
     parser.add_argument("--work", dest="run", type=Path, default=Path("data/emoji/base"))
+    parser.add_argument("--concepts", choices=CONCEPT_SETS, default=SHIPPED_SET)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=8e-4)
@@ -259,7 +266,13 @@ def main() -> None:
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
     trainer = BaseTrainer(
-        arguments.data, arguments.run, arguments.batch_size, arguments.learning_rate, arguments.steps, arguments.device
+        arguments.data,
+        arguments.run,
+        arguments.concepts,
+        arguments.batch_size,
+        arguments.learning_rate,
+        arguments.steps,
+        arguments.device,
     )
     trainer.resume()
     started, shown = time.perf_counter(), trainer.done

@@ -176,6 +176,12 @@ FLAWS = {"blur": _blur, "washed": _washed, "dark": _dark, "blocky": _blocky, "wa
 FLAW_NAMES = (*FLAWS, "crop", "hue")
 
 
+def place(art: np.ndarray, view: View, background: tuple[int, int, int]) -> np.ndarray:
+    """The clean, centred picture of `view` before any background of its own. art: (256, 256, 4) uint8."""
+    rgba = tint(art, COLOURS[COLOUR_NAMES[view.colour]]) if view.colour >= 0 else art
+    return np.asarray(_place(rgba, FIT_PX, (SIZE_PX / 2, SIZE_PX / 2), background))
+
+
 def render(art: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
     """Draw one view. art: (256, 256, 4) uint8; returns (128, 128, 3) uint8."""
     rgba, half = art, SIZE_PX / 2

@@ -65,7 +65,7 @@ class DecoderTrainer:
     def __init__(self, data: Path, run: Path, steps: int, batch_size: int, peak_rate: float, device: str) -> None:
         basis, self.latents = encode_folder(data)
         self.images = np.load(data / "images.npy", mmap_mode="r")
-        self.held = np.arange(0, len(self.latents), len(self.latents) // 96)  # measured on, never trained on
+        self.held = np.arange(0, len(self.latents), max(25, len(self.latents) // 96))  # measured on, never trained on
         self.rest = np.setdiff1d(np.arange(len(self.latents)), self.held)
         self.run, self.steps, self.batch_size, self.peak_rate, self.device = run, steps, batch_size, peak_rate, device
         torch.manual_seed(0)

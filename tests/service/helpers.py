@@ -1,0 +1,53 @@
+"""Real services over the tiny family."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+from collection.records import AdapterRecord
+from collection.store import Store
+from npo_core.adapters import Role
+from npo_core.families import ModelFamily
+from npo_core.generator import Generator
+from npo_core.media import sha256_file
+from npo_core.prompts import load_guide
+from npo_core.requests import GenerationRequest
+from npo_core.weights import save_adapter
+from service.adapters import AdapterShelf
+from service.compare import CompareService
+from service.pool import PoolService
+from service.services import Services
+from tests.tiny import tiny_weights
+
+REQUEST = GenerationRequest("a red apple", seed=7)
+
+
+def make_services(folder: Path, family: ModelFamily, generator: Generator | None = None, seed: int = 0) -> Services:
+    """Services with their database and media in `folder`; chance is seeded."""
+    generator = generator or Generator(family)
+    store = Store(f"sqlite:///{folder / 'npo.db'}", folder)
+    shelf = AdapterShelf(store, generator)
+    return Services(
+        family=family,
+        store=store,
+        generator=generator,
+        shelf=shelf,
+        compare=CompareService(store, generator, shelf, random.Random(seed)),
+        pool=PoolService(store, family.name, random.Random(seed)),
+        guide=load_guide(family.guide) if family.guide else None,
+        secret="0" * 32,
+    )
+
+
+def register(services: Services, folder: Path, role: Role, seed: int, name: str) -> AdapterRecord:
+    """Trains nothing: saves a random LoRA in `folder` and registers it, as a training does at its end."""
+    file = save_adapter(tiny_weights(seed), folder / name)
+    record = AdapterRecord(services.family.name, role, name, str(file), sha256_file(file))
+    return services.store.register_adapter(record)
+
+
+def without_shipped(family: ModelFamily, role: Role) -> ModelFamily:
+    """The family without its own adapter of `role`."""
+    return replace(family, aligned=None) if role == "aligned" else replace(family, negative=None)
