@@ -171,8 +171,8 @@ def _gather(options: argparse.Namespace, config: TrainConfig, family: ModelFamil
             store, family.name, blind_only=not options.include_open, study=options.study, only_votes=began_with
         )
     hush_libraries()
-    from train.dataset import LatentCache, from_dataset
     from npo_core.pipelines import load_pipeline
+    from train.dataset import LatentCache, from_dataset
 
     cache = LatentCache(
         load_pipeline(family), family.width_px, family.height_px, options.data_dir / "cache" / "latents"

@@ -18,6 +18,8 @@ import gradio as gr
 
 from collection.records import CHOICES
 from collection.report import as_json
+from npo_core.adapters import Role
+from service.adapters import NEWEST
 from service.compare import CompareService
 from service.errors import INPUT_ERRORS, InputError
 from service.picks import Pick
@@ -45,12 +47,15 @@ class Api:
         beta: float | None = None,
         scheduler: str | None = None,
         participant_id: str = "",
+        aligned_version: str = NEWEST,
+        negative_version: str = NEWEST,
     ) -> dict[str, Any]:
-        """Every variant from one noise, blind and in shuffled order, with a ballot to vote on."""
+        """Every variant from one noise, blind and in shuffled order, with a ballot; versions are ids of adapters."""
         with _one_sentence():
             request = forms.build_request(prompt, seed, negative_prompt, steps, guidance_scale, alpha, beta, scheduler)
             who = self._services.compare.participant(participant_id)
-            view = self._services.compare.compare(request, who)
+            versions: dict[Role, str] = {"aligned": aligned_version, "negative": negative_version}
+            view = self._services.compare.compare(request, who, versions)
         panels = [{"panel": panel.letter, "media": data_uri(panel.media, panel.media_type)} for panel in view.panels]
         return {
             "participant_id": who,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from npo_core.adapters import Role
 from npo_core.variants import DEFAULT_VARIANTS
 from service.adapters import NEWEST
 from service.compare import ComparisonView, RevealedComparison
@@ -55,9 +56,9 @@ def generate(
     try:
         request = forms.build_request(prompt, seed, *settings)
         who = services.compare.participant(participant)
-        versions = {"aligned": aligned or NEWEST, "negative": negative or NEWEST}
+        versions: dict[Role, str] = {"aligned": aligned or NEWEST, "negative": negative or NEWEST}
         yield _starting(who)
-        for event in follow(lambda on_step: services.compare.compare(request, who, versions, on_step)):  # type: ignore[arg-type]
+        for event in follow(lambda on_step: services.compare.compare(request, who, versions, on_step)):
             if isinstance(event, LiveStep):
                 yield Screen(stage=progress_panels(event.images, event.step, event.total_steps))
             else:

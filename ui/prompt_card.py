@@ -36,7 +36,7 @@ def build_prompt_card(services: Services) -> PromptCard:
         if guide:
             _suggestion_row(guide, prompt)
         with gr.Row(elem_classes="npo-chips-row"):
-            chips = _chips(guide) if guide else ()
+            chips = _chips(guide, first_prompt(guide)) if guide else ()
             seed = _seed()
         if guide:
             _wire_guide(guide, prompt, *chips)
@@ -47,7 +47,7 @@ def build_prompt_card(services: Services) -> PromptCard:
 def _prompt_row(guide: PromptGuide | None) -> tuple[gr.Textbox, gr.Button]:
     with gr.Row(elem_classes="npo-prompt-row"):
         prompt = gr.Textbox(
-            value=guide.suggestions[0] if guide and guide.suggestions else "",
+            value=first_prompt(guide),
             label="What should the pictures show?",
             placeholder="a red apple, 3d style, blue background",
             lines=1,
@@ -67,19 +67,27 @@ def _suggestion_row(guide: PromptGuide, prompt: gr.Textbox) -> None:
             button.click(partial(_same, suggestion), None, prompt, api_visibility="private", show_progress="hidden")
 
 
-def _chips(guide: PromptGuide) -> tuple[gr.Radio, gr.Radio]:
+def first_prompt(guide: PromptGuide | None) -> str:
+    """What stands in the box at first."""
+    return guide.suggestions[0] if guide and guide.suggestions else ""
+
+
+def _chips(guide: PromptGuide, prompt: str) -> tuple[gr.Radio, gr.Radio]:
     """Style and background; pressing one rewrites the prompt, so that it always says what the model will read."""
     style, background = (
         gr.Radio(
             [("Any", forms.ANY), *((option, option) for option in options)],
-            value=forms.ANY,
+            value=value,
             label=label,
             elem_classes="npo-chips",
             elem_id=f"npo-{label.lower()}",
             min_width=200,
-            scale=1 + len(options),
+            scale=6,
         )
-        for label, options in (("Style", guide.styles), ("Background", guide.backgrounds))
+        for label, options, value in (
+            ("Style", guide.styles, forms.named_style(prompt, guide)),
+            ("Background", guide.backgrounds, forms.named_background(prompt, guide)),
+        )
     )
     return style, background
 

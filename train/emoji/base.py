@@ -40,7 +40,7 @@ CAPTION_DROPOUT = 0.1
 WARMUP_STEPS = 200
 EMA_DECAY = 0.995
 AVERAGE_EVERY = 8  # steps between averaging the processes' weights
-NOISY_SHARE = 0.7  # exponent on the uniform draw of a timestep; 1 would be uniform
+NOISY_SHARE = 0.4  # exponent on the uniform draw of a timestep; 1 would be uniform
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

@@ -103,7 +103,7 @@ def common_concepts() -> list[str]:
 
 
 CONCEPT_SETS = {"common": common_concepts, "all": lambda: list(concepts())}
-SHIPPED_SET = "all"  # what the weights in the repository were trained on
+SHIPPED_SET = "common"  # what the weights in the repository were trained on
 
 
 def shipped_concepts() -> dict[str, str]:

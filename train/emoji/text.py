@@ -77,6 +77,14 @@ def _on_all_backgrounds(art: np.ndarray, basis: LatentBasis) -> np.ndarray:
     return np.concatenate([thing + backdrop for thing in (black, *coloured)]).astype(np.float16)
 
 
+def draw_rows(views: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count,) indices into `clean_views`: three in four in the art's own colours, one in three on white."""
+    pictures = rng.integers(views // (len(BACKGROUNDS) * (len(COLOURS) + 1)), size=count)
+    colours = np.where(rng.random(count) < 0.75, 0, rng.integers(1, len(COLOURS) + 1, size=count))
+    backgrounds = np.where(rng.random(count) < 0.2, 0, rng.integers(len(BACKGROUNDS), size=count))
+    return (pictures * (len(COLOURS) + 1) + colours) * len(BACKGROUNDS) + backgrounds
+
+
 def regions(latents: torch.Tensor) -> torch.Tensor:
     """(B, 32, 8, 8) -> (B, 16, 128): 2x2 cells for each of the 4x4 regions, row by row."""
     cells = functional.pixel_unshuffle(latents, 2)  # (B, 128, 4, 4)
@@ -114,7 +122,7 @@ def main() -> None:
     started = time.perf_counter()
     for step in range(arguments.steps):
         rng = np.random.default_rng((17, step, rank))
-        rows = rng.integers(len(views), size=arguments.batch_size // processes)
+        rows = draw_rows(len(views), arguments.batch_size // processes, rng)
         words = [caption(views[row], rng) for row in rows]
         tokens = tokenizer(words, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
         for group in optimizer.param_groups:

@@ -1,0 +1,79 @@
+"""Serves the app for tests: in this process, or in one of its own that can be killed.
+
+python -m tests.ui.serving FOLDER PORT      # the tiny family in FOLDER/tiny, database and media in FOLDER
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+from app import build_app, launch
+from service.services import Services, open_services
+from tests.tiny import tiny_family
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def serving(services: Services) -> Iterator[str]:
+    """The app's address, served from a thread."""
+    app = build_app(services)
+    port = free_port()
+    launch(app, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        app.close()
+
+
+@contextmanager
+def serving_apart(command: list[str], port: int, wait_s: float = 300, **environment: str) -> Iterator[subprocess.Popen]:
+    """A server process; killed without a word at the end."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", **environment},
+    )
+    try:
+        deadline = time.monotonic() + wait_s
+        while not _answers(port):
+            assert process.poll() is None, "the app ended before it served"
+            assert time.monotonic() < deadline, "the app does not serve"
+            time.sleep(0.5)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def main() -> None:
+    folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    services = open_services(tiny_family(folder), f"sqlite:///{folder / 'npo.db'}", folder)
+    launch(build_app(services), server_name="127.0.0.1", server_port=port, quiet=True)
+
+
+if __name__ == "__main__":
+    main()
