@@ -29,6 +29,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from train.emoji.clean import clean_index, clean_latents
 from train.emoji.concepts import BACKGROUNDS, COLOURS, CONCEPT_SETS, SHIPPED_SET, STYLES, concepts
 from train.emoji.data import View, caption, load_views
 from train.emoji.latents import CHANNELS, encode_folder
@@ -40,7 +41,8 @@ CAPTION_DROPOUT = 0.1
 WARMUP_STEPS = 200
 EMA_DECAY = 0.995
 AVERAGE_EVERY = 8  # steps between averaging the processes' weights
-NOISY_SHARE = 0.4  # exponent on the uniform draw of a timestep; 1 would be uniform
+SKETCH_WEIGHT = 0.5
+NOISY_SHARE = 0.5  # exponent on the uniform draw of a timestep; 1 would be uniform
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -136,6 +138,29 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (step + 1) / WARMUP_STEPS) * fall
 
 
+class SketchHead(torch.nn.Module):
+    """Reads a sketch of the clean picture out of a block inside the UNet, while it trains; not part of the model.
+
+    The gradient reaches the block's cross-attention directly, which so learns early where its words belong.
+    """
+
+    def __init__(self, block: torch.nn.Module, width: int, factor: int) -> None:
+        """`factor`: how many latent cells a side one position of the block's output stands for."""
+        super().__init__()
+        self.read = torch.nn.Conv2d(width, CHANNELS * factor**2, 1)
+        self.factor = factor
+        block.register_forward_hook(lambda module, inputs, output: self._keep(output))
+
+    def _keep(self, output: torch.Tensor) -> None:
+        self.seen = output
+
+    def loss(self, clean: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        """Mean squared error against `clean` (B, 32, 8, 8), over the samples that had a caption (`told`, (B,) bool)."""
+        wanted = torch.nn.functional.pixel_unshuffle(clean, self.factor)
+        error = (self.read(self.seen).float() - wanted).square().mean((1, 2, 3))
+        return error[told].mean()
+
+
 class BaseTrainer:
     """The networks, their moving average and the optimizer; `step(n)` is a pure function of n and the state."""
 
@@ -145,7 +170,7 @@ class BaseTrainer:
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.run, self.peak_rate, self.steps, self.device = run, peak_rate, steps, device
         self.batch_size = batch_size // self.processes
-        _, latents = encode_folder(data)
+        basis, latents = encode_folder(data)
         self.latents, self.views = torch.from_numpy(latents).to(device), load_views(data)
         names, wanted = list(concepts()), set(CONCEPT_SETS[concept_set]())
         self.rows = np.array([row for row, view in enumerate(self.views) if names[view.concept] in wanted])
@@ -155,7 +180,15 @@ class BaseTrainer:
         self.text = cast(Any, build_text_encoder(self.tokenizer)).to(device).eval().requires_grad_(False)
         self.text.load_state_dict(torch.load(run / "text.pt", map_location=device, weights_only=True)["text"])
         self.unet.to(device, memory_format=torch.channels_last)
-        self.parameters: list[torch.Tensor] = list(self.unet.parameters())
+        self.clean = torch.from_numpy(clean_latents(data, basis, concept_set)).to(device)
+        self.clean_rows = clean_index(self.views, concept_set)
+        self.middle = SketchHead(self.unet.mid_block, 288, 2).to(device)
+        self.upper = SketchHead(self.unet.up_blocks[0], 288, 1).to(device)
+        self.parameters: list[torch.Tensor] = [
+            *self.unet.parameters(),
+            *self.middle.parameters(),
+            *self.upper.parameters(),
+        ]
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -206,7 +239,10 @@ class BaseTrainer:
                 states = self.text(tokens.input_ids.to(self.device))[0]
             noisy = noisy.contiguous(memory_format=torch.channels_last)
             predicted = self.unet(noisy, timesteps, states, return_dict=False)[0]
-        return (predicted.float() - target).square().mean()
+            clean_target = self.clean[torch.from_numpy(self.clean_rows[rows])].float()
+            told = torch.tensor([bool(word) for word in words], device=self.device)
+            sketches = self.middle.loss(clean_target, told) + self.upper.loss(clean_target, told)
+        return (predicted.float() - target).square().mean() + SKETCH_WEIGHT * sketches
 
     def _words(self, view: View, rng: np.random.Generator) -> str:
         return "" if rng.random() < CAPTION_DROPOUT else caption(view, rng)

@@ -24,57 +24,12 @@ from torch import nn
 from torch.nn import functional
 
 from train.emoji.base import MAX_TOKENS, REGION_TOKENS, TEXT_WIDTH, build_text_encoder, build_tokenizer, learning_rate
-from train.emoji.concepts import BACKGROUNDS, COLOURS, CONCEPT_SETS, SHIPPED_SET, STYLES, concepts
-from train.emoji.data import View, caption, place
-from train.emoji.latents import CHANNELS, LatentBasis, encode_folder
+from train.emoji.clean import clean_latents, clean_views, regions
+from train.emoji.concepts import BACKGROUNDS, COLOURS, CONCEPT_SETS, SHIPPED_SET
+from train.emoji.data import caption
+from train.emoji.latents import CHANNELS, encode_folder
 
 AVERAGE_EVERY = 8
-
-
-def clean_views(concept_set: str) -> list[View]:
-    """Every concept in every style, colour and background, once."""
-    names = list(concepts())
-    return [
-        View(names.index(name), style, background, colour, "")
-        for name in CONCEPT_SETS[concept_set]()
-        for style in range(len(STYLES))
-        for colour in range(-1, len(COLOURS))
-        for background in range(len(BACKGROUNDS))
-    ]
-
-
-def clean_latents(data: Path, basis: LatentBasis, concept_set: str) -> np.ndarray:
-    """float16 latents (N, 32, 8, 8) of `clean_views`, centred; made once and kept in `data`.
-
-    A latent is affine in the background's colour, so four renders of a picture (on black, red, green and blue) and one
-    on black for each tint give all its colours on all backgrounds.
-    """
-    file = data / f"clean-{concept_set}.npy"
-    if not file.exists():
-        art, names = np.load(data / "art.npy", mmap_mode="r"), list(concepts())
-        pictures = [
-            art[names.index(name) * len(STYLES) + style]
-            for name in CONCEPT_SETS[concept_set]()
-            for style in range(len(STYLES))
-        ]
-        latents = np.concatenate([_on_all_backgrounds(picture, basis) for picture in pictures])
-        partial = file.with_suffix(f".{os.getpid()}.npy")
-        np.save(partial, latents)
-        partial.replace(file)
-    kept: np.ndarray = np.load(file)
-    return kept
-
-
-def _on_all_backgrounds(art: np.ndarray, basis: LatentBasis) -> np.ndarray:
-    """(8 colours * 6 backgrounds, 32, 8, 8) float16 of one picture, in the order of `clean_views`."""
-    plain = View(0, 0, 0, -1, "")
-    on = [place(art, plain, paint) for paint in ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255))]
-    tinted = [place(art, View(0, 0, 0, colour, ""), (0, 0, 0)) for colour in range(len(COLOURS))]
-    black, red, green, blue, *coloured = basis.encode(np.stack([*on, *tinted]))
-    room = np.stack([red - black, green - black, blue - black])  # what full red, green, blue behind the object add
-    behind = np.array(list(BACKGROUNDS.values()), np.float32) / 255  # (6, 3)
-    backdrop = np.einsum("bc,cxyz->bxyz", behind, room)  # (6, 32, 8, 8)
-    return np.concatenate([thing + backdrop for thing in (black, *coloured)]).astype(np.float16)
 
 
 def draw_rows(views: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -83,12 +38,6 @@ def draw_rows(views: int, count: int, rng: np.random.Generator) -> np.ndarray:
     colours = np.where(rng.random(count) < 0.75, 0, rng.integers(1, len(COLOURS) + 1, size=count))
     backgrounds = np.where(rng.random(count) < 0.2, 0, rng.integers(len(BACKGROUNDS), size=count))
     return (pictures * (len(COLOURS) + 1) + colours) * len(BACKGROUNDS) + backgrounds
-
-
-def regions(latents: torch.Tensor) -> torch.Tensor:
-    """(B, 32, 8, 8) -> (B, 16, 128): 2x2 cells for each of the 4x4 regions, row by row."""
-    cells = functional.pixel_unshuffle(latents, 2)  # (B, 128, 4, 4)
-    return cells.flatten(2).transpose(1, 2)
 
 
 def main() -> None:
