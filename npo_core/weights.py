@@ -179,6 +179,7 @@ def save_adapter(weights: LowRankWeights, folder: str | Path) -> Path:
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     # One entry only: safetensors writes several in random order, and equal weights should be equal files.
     save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(config, sort_keys=True)})
+    partial.chmod(0o644)  # safetensors writes 0600, which an app under another user could not read
     os.replace(partial, file)
     return file
 

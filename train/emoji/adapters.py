@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from npo_core.emoji.scorer import load_scorer
 from npo_core.families import get_family
 from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media import open_image
+from npo_core.weights import load_adapter, save_adapter
 from train.data import PreferencePair, reverse_pairs
 from train.emoji.prompts import draw_prompts, pair_concepts
 from train.loop import TrainConfig, train_adapter
@@ -28,12 +31,12 @@ from train.model import sampling_precision
 SEEDS_PER_PROMPT = 4
 PROMPTS_PER_FILE = 8
 MARGIN = 0.5  # the least difference of log-probabilities that counts as a preference
-KEPT_FILES = ("pytorch_lora_weights.safetensors", "config.json", "metrics.json")
+KEPT_FILES = ("config.json", "metrics.json")  # beside the weights
 
 
 def sample(out: Path, prompt_count: int, shard: int, shards: int) -> None:
     """Draw SEEDS_PER_PROMPT base pictures a prompt and score them; one .npz for every PROMPTS_PER_FILE prompts."""
-    family = get_family("emoji")
+    family = replace(get_family("emoji"), aligned=None, negative=None)  # they are what is about to be made
     assert family.scorer is not None
     generator, scorer = Generator(family), load_scorer(family.scorer)
     out.mkdir(parents=True, exist_ok=True)
@@ -100,8 +103,8 @@ def train(options: argparse.Namespace) -> None:
         mixed_precision="bf16",
         resume=True,
     )
-    train_adapter(config, reverse_pairs(pairs) if options.role == "negative" else pairs)
-    options.out.mkdir(parents=True, exist_ok=True)
+    result = train_adapter(config, reverse_pairs(pairs) if options.role == "negative" else pairs)
+    save_adapter(load_adapter(result.adapter_path).to(dtype=torch.float16), options.out)
     for name in KEPT_FILES:
         shutil.copy(config.output_dir / name, options.out / name)
 
