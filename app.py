@@ -19,7 +19,6 @@ from pathlib import Path
 import gradio as gr
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
-from npo_core.console import hush_libraries
 from service.errors import INPUT_ERRORS
 from service.services import Services, open_services
 from ui import about, api, compare, results
@@ -88,16 +87,20 @@ def main() -> int:
     except INPUT_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    serve(app, services)
+    return 0
+
+
+def serve(app: gr.Blocks, services: Services) -> None:
+    """Launches at once and loads the model meanwhile; returns when the app is stopped."""
     threading.Thread(target=warm_up, args=(services,), name="warm-up", daemon=True).start()
     launch(app)
-    return 0
 
 
 def warm_up(services: Services) -> None:
     """Loads the model while the first visitor still reads. What cannot be loaded is told at the first picture."""
-    hush_libraries()
     try:
-        services.generator.load()
+        services.compare.load()
     except INPUT_ERRORS as error:
         logger.error("%s", error)
 

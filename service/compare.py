@@ -16,8 +16,9 @@ from PIL import Image
 from collection.records import Generation, NewBallot
 from collection.store import Store
 from npo_core.adapters import Role
+from npo_core.console import hush_libraries
 from npo_core.generator import Comparison, Generator, StepProgress
-from npo_core.requests import GenerationRequest, ResolvedRequest
+from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.variants import get_variant
 from service.adapters import AdapterShelf
 from service.errors import InputError
@@ -106,8 +107,21 @@ class CompareService:
         self._shelf = shelf
         self._rng = rng or random.SystemRandom()
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._loading = threading.Lock()
+        self._loaded = False
         self._generating = threading.Lock()
         self._remembering = threading.RLock()
+
+    def load(self) -> None:
+        """Loads the model unless it is there; raises InputError when it cannot be loaded.
+
+        The libraries are imported under the same lock: diffusers fails when two threads import it at once.
+        """
+        with self._loading:
+            if not self._loaded:
+                hush_libraries()
+                self._generator.load()
+                self._loaded = True
 
     def participant(self, claimed_id: str | None) -> str:
         """`claimed_id` if this database knows it, else a new participant's id."""
@@ -129,6 +143,8 @@ class CompareService:
         """
         if not 2 <= len(request.variants) <= len(LETTERS):
             raise InputError(f"{len(request.variants)} variants were asked for; compare 2 to {len(LETTERS)}.")
+        resolve_request(request, self._generator.family)  # before loading: a typo should not cost seconds
+        self.load()
         self._generator.validate_request(request)
         order = list(range(len(request.variants)))
         self._rng.shuffle(order)

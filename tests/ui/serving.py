@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-from app import build_app, launch
+from app import build_app, launch, serve
 from service.services import Services, open_services
 from tests.tiny import tiny_family
 
@@ -72,7 +72,8 @@ def _answers(port: int) -> bool:
 def main() -> None:
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     services = open_services(tiny_family(folder), f"sqlite:///{folder / 'npo.db'}", folder)
-    launch(build_app(services), server_name="127.0.0.1", server_port=port, quiet=True)
+    os.environ.update(GRADIO_SERVER_NAME="127.0.0.1", GRADIO_SERVER_PORT=str(port))
+    serve(build_app(services), services)
 
 
 if __name__ == "__main__":
