@@ -138,7 +138,8 @@ class _RowUpdate:
             output.add_(F.conv2d(low.mul_(columns), self.up))
         else:
             low = F.linear(x, self.down).mul_(columns)  # (rows, ..., r)
-            output.view(-1, output.shape[-1]).addmm_(low.view(-1, low.shape[-1]), self.up.T)
+            up = self.up.T.to(output.dtype)  # under autocast the output is in a lower precision than the weights
+            output.view(-1, output.shape[-1]).addmm_(low.view(-1, low.shape[-1]), up)
 
     def _broadcast(self, x: Tensor) -> Tensor:
         """The columns for an input whose first dimension holds each row once or, frames or pixels inside, k times."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from npo_core.console import exit_status
+from npo_core.console import exit_status, hush_libraries
 from npo_core.families import FAMILIES
 from npo_core.generator import Generator
 from npo_core.media import open_image, png_bytes
@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def command() -> None:
+        hush_libraries()
         figure = make_figure(Generator(options.family), options.prompts, options.seed)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_bytes(png_bytes(figure))

@@ -51,7 +51,7 @@ def clean_latents(data: Path, basis: LatentBasis, concept_set: str) -> np.ndarra
             for name in CONCEPT_SETS[concept_set]()
             for style in range(len(STYLES))
         ]
-        latents = np.concatenate([_on_all_backgrounds(picture, basis) for picture in pictures])
+        latents = np.concatenate([on_all_backgrounds(picture, basis) for picture in pictures])
         partial = file.with_suffix(f".{os.getpid()}.npy")
         np.save(partial, latents)
         partial.replace(file)
@@ -59,7 +59,7 @@ def clean_latents(data: Path, basis: LatentBasis, concept_set: str) -> np.ndarra
     return kept
 
 
-def _on_all_backgrounds(art: np.ndarray, basis: LatentBasis) -> np.ndarray:
+def on_all_backgrounds(art: np.ndarray, basis: LatentBasis) -> np.ndarray:
     """(8 colours * 6 backgrounds, 32, 8, 8) float16 of one picture, in the order of `clean_views`."""
     plain = View(0, 0, 0, -1, "")
     on = [place(art, plain, paint) for paint in ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255))]

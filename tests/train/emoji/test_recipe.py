@@ -14,9 +14,9 @@ from diffusers.models.unets.unet_motion_model import MotionAdapter, UNetMotionMo
 from PIL import Image, ImageDraw
 
 from npo_core.emoji.scorer import Labels, load_scorer, read_prompt
-from train.emoji import base, latents, scorer, vae
+from train.emoji import base, clean, latents, scorer, vae
 from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, common_concepts, concepts
-from train.emoji.data import FLAW_NAMES, View, caption, draw_view, render, tint
+from train.emoji.data import BACKGROUND_NAMES, FLAW_NAMES, View, caption, draw_view, place, render, tint
 from train.emoji.prompts import draw_prompts, held_out_concepts, pair_concepts
 
 LABELS = Labels(**{name: tuple(words) for name, words in scorer.LABELS.items()})
@@ -121,27 +121,49 @@ def test_the_decoder_and_the_scorer_learn_and_the_scorer_is_read_back(data: Path
     assert not judge.top1(images, prompts)[3]
 
 
+def test_clean_latents_are_those_of_the_rendered_picture_on_every_background(data: Path) -> None:
+    basis, _ = latents.encode_folder(data)
+    views = [view for view in clean.clean_views("common") if view.concept == 0 and view.style == 0]
+    made = clean.on_all_backgrounds(art(4), basis).astype(np.float32)
+    assert len(made) == len(views)
+    for number in (0, 5, 20, 47):
+        drawn = place(art(4), views[number], BACKGROUNDS[BACKGROUND_NAMES[views[number].background]])
+        np.testing.assert_allclose(made[number], basis.encode(drawn[None])[0], atol=0.05)
+    assert clean.clean_index(views, "common").tolist() == list(range(len(views)))
+
+
 def test_training_the_base_resumes_to_the_same_weights_to_rounding(data: Path, tmp_path: Path) -> None:
+    basis, _ = latents.encode_folder(data)
+    # The clean pictures of all concepts, as far as two shapes drawn here can stand for them.
+    pair = np.concatenate([clean.on_all_backgrounds(art(seed), basis) for seed in range(2)])
+    np.save(data / "clean-common.npy", np.resize(pair, (len(clean.clean_views("common")), *pair.shape[1:])))
     text_encoder = base.build_text_encoder(base.build_tokenizer(tmp_path / "tokenizer"))
 
     def trainer(folder: Path) -> base.BaseTrainer:
         folder.mkdir(exist_ok=True)
         torch.save({"text": text_encoder.state_dict()}, folder / "text.pt")
-        return base.BaseTrainer(data, folder, "all", batch_size=2, peak_rate=0.2, steps=4, device="cpu")
+        return base.BaseTrainer(data, folder, "common", batch_size=2, peak_rate=1e-3, steps=4, device="cpu")
 
-    through = trainer(tmp_path / "a")
+    start, through, again, first = (trainer(tmp_path / name) for name in ("start", "through", "again", "resumed"))
     for _ in range(3):
         through.step()
-    first = trainer(tmp_path / "b")
+    for _ in range(3):
+        again.step()
     first.step()
     first.checkpoint()
-    second = trainer(tmp_path / "b")
+    second = trainer(tmp_path / "resumed")
     second.resume()
     assert second.done == 1
     for _ in range(2):
         second.step()
-    for one, other in zip(through.parameters, second.parameters, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)  # a fresh start would differ by the steps' size, 1e-3
+
+    def distance(one: base.BaseTrainer, other: base.BaseTrainer) -> float:
+        pairs = zip(one.parameters, other.parameters, strict=True)
+        return float(sum((mine - theirs).abs().sum() for mine, theirs in pairs))
+
+    # bfloat16 products are not repeatable to the bit, and Adam's first steps show it: an uninterrupted second run
+    # gives the measure of what is the same.
+    assert distance(through, second) < 1.3 * distance(through, again) + 1
 
 
 def test_animatediff_accepts_the_unet() -> None:
