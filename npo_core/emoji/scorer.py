@@ -101,7 +101,7 @@ class Scorer:
     @torch.no_grad()
     def _answers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
         """Log-probabilities per answer: [(B, concepts), (B, styles), (B, backgrounds), (B, colours), (B,) clean]."""
-        logits = torch.cat([self.net(to_pixels(images[i : i + 64])) for i in range(0, len(images), 64)])
+        logits = torch.cat([self.net(to_pixels(images[i : i + 64])) for i in range(0, len(images), 64)]).float()
         sizes = [
             len(self.labels.concepts),
             len(self.labels.styles),
