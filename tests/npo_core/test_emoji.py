@@ -70,7 +70,7 @@ def test_the_aligned_and_npo_variants_are_recognised_by_the_scorer(generator: Ge
     for column, variant in enumerate(("base", "aligned", "aligned_npo")):
         images = [open_image(each.samples[column].media) for each in made]
         right = judge.top1(images, prompts)
-        assert np.mean(right) >= (0.25 if variant == "base" else 0.5), (variant, right)
+        assert np.mean(right) >= (0.75 if variant == "base" else 0.85), (variant, right)
 
 
 def test_the_vocabulary_names_only_what_the_scorer_can_judge() -> None:

@@ -117,7 +117,7 @@ def main() -> None:
     sampling.add_argument("--prompts", type=int, default=600)
     sampling.add_argument("--shard", type=int, default=0, help="of --shards; run one process for each")
     sampling.add_argument("--shards", type=int, default=1)
-    sampling.set_defaults(run=lambda options: sample(options.out, options.prompts, options.shard, options.shards))
+    sampling.set_defaults(command=lambda options: sample(options.out, options.prompts, options.shard, options.shards))
     training = commands.add_parser("train", help="train a LoRA on the scored pictures")
     training.add_argument("--pairs", type=Path, default=Path("data/emoji/pairs"))
     training.add_argument("--role", choices=("aligned", "negative"), required=True)
@@ -132,7 +132,7 @@ def main() -> None:
     training.add_argument("--margin", type=float, default=MARGIN)
     training.set_defaults(command=train)
     options = parser.parse_args()
-    (options.command if hasattr(options, "command") else options.run)(options)
+    options.command(options)
 
 
 if __name__ == "__main__":
