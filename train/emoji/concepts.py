@@ -73,7 +73,8 @@ _GROUPS = {
         happy face=grinning face; laughing face=face with tears of joy; heart eyes
         face=smiling face with heart-eyes; winking face; cool face=smiling face with sunglasses; thinking face;
         sleeping face; crying face=loudly crying face; angry face=enraged face; sick face=nauseated face;
-        cowboy=cowboy hat face; skull; poop=pile of poo; clown=clown face; ghost; alien; robot; devil=smiling face with horns; heart=red heart; broken heart""",
+        cowboy=cowboy hat face; skull; poop=pile of poo; clown=clown face; ghost; alien; robot;
+        devil=smiling face with horns; heart=red heart; broken heart""",
 }
 
 
