@@ -14,11 +14,12 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 ADAPTER_FILE_NAME = "pytorch_lora_weights.safetensors"  # as diffusers writes it
 PEFT_FILE_NAME = "adapter_model.safetensors"
+UNET_FILE_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """One version of eta (role aligned) or delta (role negative): the file, and the hash of what was in it."""
+    """One version of eta (role aligned) or delta (role negative), a LoRA or a whole UNet: the file and its hash."""
 
     id: str
     role: Role
@@ -42,12 +43,18 @@ def locate_adapter(path: str | Path) -> Path:
     """The safetensors file at `path` or, where that is a folder, in it; raises InputError when there is none."""
     path = Path(path)
     if path.is_dir():
-        for name in (ADAPTER_FILE_NAME, PEFT_FILE_NAME):
+        for name in (ADAPTER_FILE_NAME, PEFT_FILE_NAME, *UNET_FILE_NAMES):
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"The folder {path} holds no adapter; it needs {ADAPTER_FILE_NAME} or {PEFT_FILE_NAME}.")
+        raise InputError(
+            f"The folder {path} holds no adapter; it needs {ADAPTER_FILE_NAME} or {PEFT_FILE_NAME} for a LoRA, or "
+            f"{UNET_FILE_NAMES[0]} for a whole UNet in one file."
+        )
     if not path.is_file():
         raise InputError(f"There is no adapter at {path}; give a safetensors file or a folder that holds one.")
     if path.suffix != ".safetensors":
-        raise InputError(f"The adapter {path} is not a .safetensors file; convert it, for other formats can run code.")
+        raise InputError(
+            f"The adapter {path} is not a .safetensors file, and other formats can run code that was hidden in them; "
+            "give one, or if you trust the file convert it with `python -m npo_core.weights convert`."
+        )
     return path

@@ -67,7 +67,7 @@ class RoutedUNet(nn.Module):
     def set_adapter(self, role: Role, weights: LowRankWeights | None) -> None:
         """Makes `weights` the eta (role aligned) or delta (role negative) of the next `rows`; None removes it.
 
-        `weights.check_fits` says beforehand whether they fit.
+        `weights.fit` says beforehand whether they fit.
         """
         if weights is None:
             self._adapters.pop(role, None)

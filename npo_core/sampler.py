@@ -22,7 +22,7 @@ from npo_core.pipelines import load_pipeline
 from npo_core.requests import ResolvedRequest
 from npo_core.routing import RoutedUNet, guided_rows
 from npo_core.variants import Mix, get_variant
-from npo_core.weights import LowRankWeights, check_fits, load_adapter
+from npo_core.weights import LowRankWeights, fit, load_adapter
 
 DECODE_BATCH = 8  # pictures that the VAE decodes at once: its activations are the largest of all
 
@@ -59,8 +59,7 @@ class Sampler:
 
     def read_adapter(self, adapter: AdapterFile) -> LowRankWeights:
         """The weights in `adapter`, checked against this model; raises InputError and changes nothing."""
-        weights = load_adapter(adapter.path)
-        check_fits(weights, self.unet.unet, str(adapter.path))
+        weights = fit(load_adapter(adapter.path), self.unet.unet, str(adapter.path))
         if sha256_file(adapter.path) != adapter.sha256:
             raise InputError(f"{adapter.path} changed since it was named {adapter.id}; register it as a new version.")
         return weights

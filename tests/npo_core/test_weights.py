@@ -13,7 +13,7 @@ from torch import Tensor
 
 from npo_core.adapters import adapter_file
 from npo_core.errors import InputError
-from npo_core.weights import LowRankLayer, LowRankWeights, check_fits, load_adapter, peft_adapter, save_adapter
+from npo_core.weights import LowRankLayer, LowRankWeights, fit, load_adapter, peft_adapter, save_adapter
 from tests.tiny import tiny_pipeline, tiny_weights
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -113,8 +113,8 @@ def test_a_file_that_is_not_a_whole_lora_is_refused_in_one_sentence(tmp_path: Pa
     a, b = pair()
     down, up = f"unet.{LAYER}.lora_A.weight", f"unet.{LAYER}.lora_B.weight"
     bad: dict[str, Any] = {
-        "cannot be read as a LoRA": b"not safetensors",
-        "holds no LoRA layers": {},
+        "cannot be read as weights": b"not safetensors",
+        "holds no LoRA layers and no UNet": {},
         f"A or B is missing for {LAYER}": {down: a},
         f"also holds unet.{LAYER}.weight": {down: a, up: b, f"unet.{LAYER}.weight": a.clone()},
         "which do not share a rank": {down: a, up: b[:, :3].contiguous()},
@@ -134,7 +134,7 @@ def test_a_file_that_is_not_a_whole_lora_is_refused_in_one_sentence(tmp_path: Pa
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     file = save_adapter(tiny_weights(seed=1), tmp_path)
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match="cannot be read as a LoRA"):
+    with pytest.raises(InputError, match="cannot be read as weights"):
         load_adapter(file)
 
 
@@ -142,13 +142,15 @@ def test_an_adapter_of_another_model_is_refused_naming_what_does_not_fit() -> No
     unet: Any = tiny_pipeline().unet
     a, b = pair()
     fits = LowRankLayer(a, b, 1.0)
-    check_fits(LowRankWeights({LAYER: fits}), unet, "it")
-    with pytest.raises(InputError, match=r"^it does not fit this model: other.to_q and 1 more of its 3 layers"):
-        check_fits(LowRankWeights({LAYER: fits, "other.to_q": fits, "other.to_k": fits}), unet, "it")
+    fit(LowRankWeights({LAYER: fits}), unet, "it")
+    with pytest.raises(
+        InputError, match=r"^it does not fit this model: other.to_q and 1 more of its 3 layers are not in the model"
+    ):
+        fit(LowRankWeights({LAYER: fits, "other.to_q": fits, "other.to_k": fits}), unet, "it")
     with pytest.raises(InputError, match=r"where \(4, 32\) and \(32, 4\) fit"):
-        check_fits(LowRankWeights({LAYER: LowRankLayer(a[:, :16], b, 1.0)}), unet, "it")
+        fit(LowRankWeights({LAYER: LowRankLayer(a[:, :16], b, 1.0)}), unet, "it")
     with pytest.raises(InputError, match="neither a linear layer nor a 2D convolution"):
-        check_fits(LowRankWeights({"conv_norm_out": fits}), unet, "it")
+        fit(LowRankWeights({"conv_norm_out": fits}), unet, "it")
 
 
 def test_a_missing_or_unsafe_adapter_file_is_named(tmp_path: Path) -> None:
