@@ -14,11 +14,30 @@ from npo_core.errors import InputError
 
 EMOJI_FOLDER = Path(__file__).parent / "emoji"
 
+MODALITIES = ("image", "video")
+
 SCHEDULERS: dict[str, str] = {  # our name -> class name in diffusers
     "ddim": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",
     "dpmsolver++": "DPMSolverMultistepScheduler",
 }
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """What makes a family of pictures one of clips (AnimateDiff), and the settings its clips look best at.
+
+    `motion_adapter` is a folder or Hub id of a MotionAdapter in diffusers layout. `frames` is the length it was
+    trained with; longer clips, up to `max_frames`, are sampled in windows of that length (FreeNoise).
+    """
+
+    motion_adapter: str
+    steps: int
+    guidance_scale: float
+    scheduler: str
+    frames: int = 16
+    fps: float = 8.0
+    max_frames: int = 64
 
 
 @dataclass(frozen=True)
@@ -28,7 +47,8 @@ class ModelFamily:
     `base` is a folder or a Hub id in diffusers layout. `aligned` and `negative` are folders or files of LoRA weights
     (safetensors) for eta = aligned - base and for the NPO offset delta; None where the family has none. `alpha` and
     `beta` are the defaults of the negative branch, theta + alpha*eta + beta*delta. `guide` is the path of a
-    `vocabulary.json` for `prompts.load_guide`; `scorer` is what the family's scorer loads.
+    `vocabulary.json` for `prompts.load_guide`; `scorer` is what the family's scorer loads. `video` is None for a family
+    that makes no clips.
     """
 
     name: str
@@ -44,10 +64,21 @@ class ModelFamily:
     alpha: float
     beta: float
     scheduler: str
-    modalities: tuple[str, ...] = ("image",)
     guide: str | None = None
     scorer: str | None = None
     size_multiple_px: int = 8  # how many pixels one latent spans
+    video: VideoSettings | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it makes."""
+        return MODALITIES if self.video is not None else MODALITIES[:1]
+
+    def default(self, name: str, modality: str) -> Any:
+        """The default of the request's setting `name`; a clip has some of its own, a picture one frame and no fps."""
+        if modality == "video" and self.video is not None and hasattr(self.video, name):
+            return getattr(self.video, name)
+        return {"frames": 1, "fps": None}[name] if name in ("frames", "fps") else getattr(self, name)
 
 
 FAMILIES: dict[str, ModelFamily] = {

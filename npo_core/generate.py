@@ -1,9 +1,11 @@
-"""Generates one prompt with every variant, from the same noise, and writes the pictures to a folder.
+"""Generates one prompt with every variant, from the same noise, and writes the pictures or clips to a folder.
 
     python -m npo_core.generate "a red apple, 3d style" --family emoji --seed 7 --out apple
+    python -m npo_core.generate "a rocket sliding left, 3d style" --modality video --also gif --out rocket
 
 writes base.png, aligned.png, aligned_npo.png, side_by_side.png, request.json (everything needed to make them again)
-and latents.safetensors (the final latents by variant, float16). Exit status 2 means that the input was wrong.
+and latents.safetensors (the final latents by variant, float16); for clips .mp4 in place of .png, and poster.png.
+Exit status 2 means that the input was wrong.
 """
 
 from __future__ import annotations
@@ -16,12 +18,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from npo_core.adapters import adapter_file
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES, SCHEDULERS, get_family
-from npo_core.generator import Comparison, GenerationRequest, Generator, StepProgress
-from npo_core.media import open_image, png_bytes, side_by_side
+from npo_core.families import FAMILIES, MODALITIES, SCHEDULERS, get_family
+from npo_core.generator import Comparison, GenerationRequest, Generator, Sample, StepProgress
+from npo_core.media import (
+    CLIP_EXPORTS,
+    SUFFIXES,
+    clips_side_by_side,
+    mp4_bytes,
+    open_clip,
+    open_image,
+    png_bytes,
+    side_by_side,
+)
 from npo_core.requests import resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS, get_variant
 
@@ -39,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("prompt", help="what the picture should show")
     parser.add_argument("--family", default="emoji", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
-    parser.add_argument("--modality", default="image", help="image (default: %(default)s)")
+    parser.add_argument("--modality", default="image", help=f"one of {', '.join(MODALITIES)} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the noise to start from (default: %(default)s)")
     parser.add_argument("--negative-prompt", default="", help="what the picture should not show")
     parser.add_argument("--steps", type=int, help="denoising steps")
@@ -49,6 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--alpha", type=float, help="share of eta = aligned - base in the negative branch")
     parser.add_argument("--beta", type=float, help="share of the NPO offset delta in the negative branch")
     parser.add_argument("--scheduler", help=f"one of {', '.join(SCHEDULERS)}")
+    parser.add_argument("--frames", type=int, help="length of a clip")
+    parser.add_argument("--fps", type=float, help="frames a second of a clip")
+    parser.add_argument("--also", metavar="FORMATS", help=f"clips in other formats too: {', '.join(CLIP_EXPORTS)}")
     parser.add_argument(
         "--variants",
         default=",".join(DEFAULT_VARIANTS),
@@ -67,14 +83,17 @@ def run(options: argparse.Namespace) -> None:
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
         seed=options.seed,
-        variants=tuple(name.strip() for name in options.variants.split(",") if name.strip()),
+        variants=_names(options.variants),
         modality=options.modality,
         steps=options.steps,
         guidance_scale=options.guidance_scale,
         alpha=options.alpha,
         beta=options.beta,
         scheduler=options.scheduler,
+        frames=options.frames,
+        fps=options.fps,
     )
+    formats = _formats(options.also, options.modality)
     resolve_request(request, family)  # before the slow imports
     generator = Generator(
         family,
@@ -84,8 +103,23 @@ def run(options: argparse.Namespace) -> None:
     _make_folder(options.out)
     hush_libraries()
     comparison = generator.generate(request, on_step=_show_progress if sys.stderr.isatty() else None)
-    for path in write_comparison(comparison, options.out):
+    for path in write_comparison(comparison, options.out, formats):
         print(path)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _formats(text: str | None, modality: str) -> tuple[str, ...]:
+    """The names in --also; raises InputError for one that there is not, and for pictures."""
+    names = _names(text)
+    for name in names:
+        if name not in CLIP_EXPORTS:
+            raise InputError(f"Unknown clip format {name!r}; choose from {', '.join(CLIP_EXPORTS)}.")
+    if names and modality != "video":
+        raise InputError(f"--also {text} is for clips; leave it out, or ask for --modality video.")
+    return names
 
 
 def _make_folder(folder: Path) -> None:
@@ -100,21 +134,19 @@ def _show_progress(progress: StepProgress) -> None:
     print(f"\rstep {progress.step} of {progress.total_steps}", end=end, file=sys.stderr, flush=True)
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Writes the pictures, the labelled strip, request.json and latents.safetensors to `folder`; returns the paths.
+def write_comparison(comparison: Comparison, folder: Path, formats: Sequence[str] = ()) -> list[Path]:
+    """Writes the samples, the labelled strip, request.json and latents.safetensors to `folder`; returns the paths.
 
-    Raises InputError when they cannot be written.
+    Clips are also written in `formats`, of CLIP_EXPORTS. Raises InputError when they cannot be written.
     """
     from safetensors.numpy import save
 
-    samples = comparison.samples
-    strip = side_by_side(
-        [open_image(sample.media) for sample in samples], [get_variant(sample.variant).label for sample in samples]
-    )
-    contents = {f"{sample.variant}.png": sample.media for sample in samples}
-    contents["side_by_side.png"] = png_bytes(strip)
+    contents = {file_name(sample): sample.media for sample in comparison.samples}
+    contents |= _clip_files(comparison, formats) if comparison.request.fps else _picture_files(comparison)
     contents["request.json"] = (json.dumps(record(comparison), indent=2) + "\n").encode()
-    contents["latents.safetensors"] = save({sample.variant: sample.latents for sample in samples})
+    contents["latents.safetensors"] = save(
+        {sample.variant: np.ascontiguousarray(sample.latents) for sample in comparison.samples}
+    )
     try:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
@@ -123,13 +155,38 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     return [folder / name for name in contents]
 
 
+def file_name(sample: Sample) -> str:
+    """ "aligned.png", "aligned.mp4"."""
+    return sample.variant + SUFFIXES[sample.media_type]
+
+
+def _labels(comparison: Comparison) -> list[str]:
+    return [get_variant(sample.variant).label for sample in comparison.samples]
+
+
+def _picture_files(comparison: Comparison) -> dict[str, bytes]:
+    images = [open_image(sample.media) for sample in comparison.samples]
+    return {"side_by_side.png": png_bytes(side_by_side(images, _labels(comparison)))}
+
+
+def _clip_files(comparison: Comparison, formats: Sequence[str]) -> dict[str, bytes]:
+    """The strip as a clip, its first frame as the poster, and everything once more in each of `formats`."""
+    fps = comparison.request.fps
+    assert fps is not None
+    clips = {sample.variant: open_clip(sample.media) for sample in comparison.samples}
+    strip = clips_side_by_side(list(clips.values()), _labels(comparison))
+    files = {"side_by_side.mp4": mp4_bytes(strip, fps), "poster.png": png_bytes(strip[0])}
+    for name in formats:
+        _, write = CLIP_EXPORTS[name]
+        files |= {f"{stem}.{name}": write(frames, fps) for stem, frames in {**clips, "side_by_side": strip}.items()}
+    return files
+
+
 def record(comparison: Comparison) -> dict[str, Any]:
     """Everything that a generation remembers except its latents, as plain JSON values."""
     return {
         "family": comparison.family,
         **asdict(comparison.request),
-        "frames": 1,
-        "fps": None,
         "adapters": {
             role: {"id": adapter.id, "sha256": adapter.sha256} for role, adapter in comparison.adapters.items()
         },
@@ -138,7 +195,7 @@ def record(comparison: Comparison) -> dict[str, Any]:
         "samples": [
             {
                 "variant": sample.variant,
-                "file": f"{sample.variant}.png",
+                "file": file_name(sample),
                 "media_type": sample.media_type,
                 "media_sha256": sample.media_sha256,
             }

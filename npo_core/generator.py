@@ -19,8 +19,8 @@ from PIL import Image
 
 from npo_core.adapters import AdapterFile, Role, adapter_file
 from npo_core.errors import InputError
-from npo_core.families import ModelFamily, get_family
-from npo_core.media import PNG_MEDIA_TYPE, png_bytes, sha256_hex
+from npo_core.families import MODALITIES, ModelFamily, get_family
+from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, png_bytes, sha256_hex
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 
 if TYPE_CHECKING:
@@ -44,14 +44,15 @@ __all__ = [
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 
 # One call of the pipeline shares these; prompts, seed, variants, alpha and beta are each request's own.
-SHARED_SETTINGS = ("modality", "steps", "guidance_scale", "scheduler", "width_px", "height_px")
+SHARED_SETTINGS = ("modality", "steps", "guidance_scale", "scheduler", "width_px", "height_px", "frames", "fps")
 
 
 @dataclass(frozen=True)
 class Sample:
     """What one variant made. Nothing in `media` tells which variant it was.
 
-    latents: float16 (C, H, W), the final latents at UNet scale, before the VAE's own scaling is undone.
+    media: PNG or MP4. latents: float16, (C, H, W) of a picture or (F, C, H, W) of a clip, the final latents at UNet
+    scale, before the VAE's own scaling is undone.
     """
 
     variant: str
@@ -72,7 +73,7 @@ class Comparison:
     family: str
     request: ResolvedRequest
     samples: tuple[Sample, ...]
-    adapters: dict[str, AdapterFile]
+    adapters: dict[Role, AdapterFile]
     versions: dict[str, str]
     elapsed_s: float
 
@@ -80,7 +81,8 @@ class Comparison:
 @dataclass(frozen=True)
 class StepProgress:
     """Step `step` of `total_steps` (from 1) is done. `preview()` decodes the latents as they are then, one picture
-    for every variant of every request; it costs a VAE decode, so call it when the pictures will be looked at."""
+    (of a clip its middle frame) for every variant of every request; it costs a VAE decode, so call it when the
+    pictures will be looked at. It is empty where memory does not do for all clips at once."""
 
     step: int
     total_steps: int
@@ -93,7 +95,8 @@ OnStep = Callable[[StepProgress], None]
 class Generator:
     """Makes comparisons with one family's weights. Loads at first use; any number of threads may call it.
 
-    `aligned` and `negative` replace the family's own adapters. `device` is that of torch ("cpu", "cuda", ...), by
+    Pictures and clips share the base and have adapters of their own: `aligned` and `negative` replace the family's for
+    both, `use_adapter` for one. `device` is that of torch ("cpu", "cuda", ...), by
     default the GPU where there is one; `dtype` is float32 on a CPU and float16 elsewhere unless given.
     """
 
@@ -107,62 +110,68 @@ class Generator:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.family = get_family(family) if isinstance(family, str) else family
-        self._chosen: dict[str, AdapterFile] = {
-            adapter.role: adapter for adapter in (aligned, negative) if adapter is not None
-        }
+        given = {adapter.role: adapter for adapter in (aligned, negative) if adapter is not None}
+        self._chosen: dict[str, dict[Role, AdapterFile]] = {modality: dict(given) for modality in MODALITIES}
         self._device = device
         self._dtype = dtype
-        self._sampler: Sampler | None = None
+        self._samplers: dict[str, Sampler] = {}  # by modality
         self._lock = threading.RLock()
 
-    def load(self) -> None:
+    def load(self, modality: str = "image") -> None:
         """Loads the weights unless they are there; raises InputError when they are missing or do not fit."""
-        self._loaded()
+        self._loaded(modality)
 
-    def _loaded(self) -> Sampler:
-        if self._sampler is None:
+    def _loaded(self, modality: str) -> Sampler:
+        if modality not in self._samplers:
             with self._lock:
-                if self._sampler is None:  # another thread may have loaded it in the meantime
-                    from npo_core.sampler import Sampler
-
-                    sampler = Sampler(self.family, self._device, self._dtype)
-                    for adapter in self.adapters.values():
+                if modality not in self._samplers:  # another thread may have loaded it in the meantime
+                    sampler = self._new_sampler(modality)
+                    for adapter in self.adapters(modality).values():
                         sampler.set_adapter(adapter.role, sampler.read_adapter(adapter))
-                    self._sampler = sampler
-        return self._sampler
+                    self._samplers[modality] = sampler
+        return self._samplers[modality]
 
-    @property
-    def adapters(self) -> dict[str, AdapterFile]:
+    def _new_sampler(self, modality: str) -> Sampler:
+        if modality == "video":
+            from npo_core.clips import ClipSampler
+
+            return ClipSampler(self._loaded("image"))
+        from npo_core.sampler import Sampler
+
+        return Sampler(self.family, self._device, self._dtype)
+
+    def adapters(self, modality: str = "image") -> dict[Role, AdapterFile]:
         """The adapters in use by role; raises InputError when one of the family's own is missing."""
+        chosen = self._chosen[modality]
         own: tuple[tuple[Role, str | None], ...] = (
             ("aligned", self.family.aligned),
             ("negative", self.family.negative),
         )
         for role, path in own:
-            if path is not None and role not in self._chosen:
-                self._chosen.setdefault(role, adapter_file(path, role, id=f"{self.family.name}-{role}"))
-        return dict(self._chosen)
+            if path is not None and role not in chosen:
+                chosen.setdefault(role, adapter_file(path, role, id=f"{self.family.name}-{role}"))
+        return dict(chosen)
 
-    def use_adapter(self, adapter: AdapterFile) -> None:
-        """Takes `adapter` in place of the one with its role, from the next generation on.
+    def use_adapter(self, adapter: AdapterFile, modality: str = "image") -> None:
+        """Takes `adapter` in place of the one with its role, from the next generation of this modality on.
 
         Raises InputError, and keeps what was in use, when the file changed, is damaged or does not fit.
         """
-        sampler = self._loaded()
+        sampler = self._loaded(modality)
         weights = sampler.read_adapter(adapter)
         with self._lock:
             sampler.set_adapter(adapter.role, weights)
-            self._chosen[adapter.role] = adapter
+            self._chosen[modality][adapter.role] = adapter
 
     @property
     def token_limit(self) -> int:
         """How many tokens a prompt may have, without the two that mark its ends."""
-        return self._loaded().token_limit
+        return self._loaded("image").token_limit
 
     def validate_request(self, request: GenerationRequest) -> ResolvedRequest:
         """`request` with the family's defaults filled in; raises InputError for anything that cannot be generated."""
         resolved = resolve_request(request, self.family)  # before loading: a typo should not cost seconds
-        self._loaded().check(resolved)
+        self._loaded(resolved.modality).check(resolved)
         return resolved
 
     def generate(self, request: GenerationRequest, on_step: OnStep | None = None) -> Comparison:
@@ -187,9 +196,12 @@ class Generator:
                 )
         with self._lock:
             started_s = time.perf_counter()
-            adapters = self.adapters
-            sampled = iter(self._loaded().sample(resolved, on_step))
-            samples = [tuple(_sample(name, *next(sampled)) for name in request.variants) for request in resolved]
+            modality = resolved[0].modality
+            adapters = self.adapters(modality)
+            sampled = iter(self._loaded(modality).sample(resolved, on_step))
+            samples = [
+                tuple(_sample(name, *next(sampled), request.fps) for name in request.variants) for request in resolved
+            ]
             elapsed_s = (time.perf_counter() - started_s) / len(resolved)
         versions = library_versions()
         return [
@@ -198,9 +210,11 @@ class Generator:
         ]
 
 
-def _sample(variant: str, image: Image.Image, latents: np.ndarray) -> Sample:
-    media = png_bytes(image)
-    return Sample(variant, media, PNG_MEDIA_TYPE, sha256_hex(media), latents)
+def _sample(variant: str, frames: Sequence[Image.Image], latents: np.ndarray, fps: float | None) -> Sample:
+    media, media_type = (
+        (png_bytes(frames[0]), PNG_MEDIA_TYPE) if fps is None else (mp4_bytes(frames, fps), MP4_MEDIA_TYPE)
+    )
+    return Sample(variant, media, media_type, sha256_hex(media), latents)
 
 
 def library_versions() -> dict[str, str]:

@@ -13,6 +13,8 @@ from npo_core.variants import DEFAULT_VARIANTS, get_variant
 MAX_SEED = 2**63 - 1  # a signed 64-bit integer, which every database keeps
 MAX_STEPS = 200
 MAX_GUIDANCE_SCALE = 30.0
+MIN_FRAMES = 2
+FPS_RANGE = (1.0, 60.0)
 MIX_RANGE = (-2.0, 4.0)  # of alpha and beta; both have their meaning at 0 and 1, beyond is for exploring
 
 
@@ -32,11 +34,13 @@ class GenerationRequest:
     scheduler: str | None = None
     width_px: int | None = None
     height_px: int | None = None
+    frames: int | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRequest(GenerationRequest):
-    """A request that was checked and in which nothing is left to a default."""
+    """A request that was checked and in which nothing is left to a default. A picture has one frame and no fps."""
 
     steps: int = field()  # field() so that the None of GenerationRequest is not inherited as a default
     guidance_scale: float = field()
@@ -45,6 +49,7 @@ class ResolvedRequest(GenerationRequest):
     scheduler: str = field()
     width_px: int = field()
     height_px: int = field()
+    frames: int = field()
 
 
 def resolve_request(request: GenerationRequest, family: ModelFamily) -> ResolvedRequest:
@@ -55,10 +60,11 @@ def resolve_request(request: GenerationRequest, family: ModelFamily) -> Resolved
     values: dict[str, Any] = {entry.name: getattr(request, entry.name) for entry in fields(GenerationRequest)}
     for name, value in values.items():
         if value is None:
-            values[name] = getattr(family, name)
+            values[name] = family.default(name, request.modality)
     resolved = ResolvedRequest(**values)
     _check_choices(resolved, family)
     _check_numbers(resolved)
+    _check_length(resolved, family)
     for name in ("width_px", "height_px"):
         _check_size(name, getattr(resolved, name), getattr(family, name), family.size_multiple_px)
     return resolved
@@ -93,6 +99,17 @@ def _check_numbers(request: ResolvedRequest) -> None:
         value = getattr(request, name)
         if not (_is_number(value) and low <= value <= high):
             raise InputError(f"{name.capitalize()} is {value}; give a number from {low:g} to {high:g}.")
+
+
+def _check_length(request: ResolvedRequest, family: ModelFamily) -> None:
+    if request.modality != "video" or family.video is None:
+        if (request.frames, request.fps) != (1, None):
+            raise InputError("A picture has one frame; leave frames and fps out, or ask for modality 'video'.")
+        return
+    _check_integer("The number of frames", request.frames, MIN_FRAMES, family.video.max_frames)
+    low, high = FPS_RANGE
+    if not (_is_number(request.fps) and low <= (request.fps or 0) <= high):
+        raise InputError(f"The number of frames a second is {request.fps}; give a number from {low:g} to {high:g}.")
 
 
 def _check_integer(what: str, value: object, low: int, high: int) -> None:

@@ -37,15 +37,19 @@ class Sampler:
         self.family = family
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
-        self.pipeline: Any = load_pipeline(family, self.dtype).to(self.device)
+        # The tokenizer keeps its truncation settings in itself: counting must not run while a prompt is encoded.
+        self._tokenizer_lock = threading.Lock()
+        self._take(load_pipeline(family, self.dtype).to(self.device))
+        logger.info("Loaded %s on %s in %s.", family.name, self.device, self.dtype)
+
+    def _take(self, pipeline: Any) -> None:
+        """Puts a RoutedUNet without adapters into `pipeline`, a stock one of diffusers, and samples with it."""
+        self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
         self.scheduler_config = self.pipeline.scheduler.config
         self.unet = RoutedUNet(self.pipeline.unet.eval().requires_grad_(False))
         self.pipeline.unet = self.unet
         self.roles: set[Role] = set()
-        # The tokenizer keeps its truncation settings in itself: counting must not run while a prompt is encoded.
-        self._tokenizer_lock = threading.Lock()
-        logger.info("Loaded %s on %s in %s.", family.name, self.device, self.dtype)
 
     @property
     def token_limit(self) -> int:
@@ -87,38 +91,58 @@ class Sampler:
 
     def sample(
         self, requests: Sequence[ResolvedRequest], on_step: Callable[[StepProgress], None] | None = None
-    ) -> list[tuple[Image.Image, np.ndarray]]:
-        """(picture, final latents float16 (C, H, W)) for every variant of every request, in that order.
+    ) -> list[tuple[list[Image.Image], np.ndarray]]:
+        """(frames, final latents float16) for every variant of every request, in that order.
 
+        A picture is one frame with latents (C, H, W), a clip has (F, C, H, W).
         The requests were checked and agree in `generator.SHARED_SETTINGS`.
         """
-        shared = requests[0]
         copies = [request for request in requests for _ in request.variants]  # one for each sample
+        latents = self._denoise(copies, _mix_pairs(requests), on_step)
+        stored = latents.to("cpu", torch.float16).numpy()
+        return list(zip(self.decode(latents), stored, strict=True))
+
+    def _denoise(
+        self,
+        copies: Sequence[ResolvedRequest],
+        pairs: Sequence[tuple[Mix, Mix]],
+        on_step: Callable[[StepProgress], None] | None,
+    ) -> Tensor:
+        """The final latents (samples, C, H, W) of one sample for each request and (conditional, unconditional) pair."""
+        shared = copies[0]
         conditional, unconditional = self._embed(copies)
         self.pipeline.scheduler = build_scheduler(shared.scheduler, self.scheduler_config)
-        with self.unet.rows(guided_rows(_mix_pairs(requests), shared.guidance_scale)):
-            latents = self.pipeline(
+        with self.unet.rows(guided_rows(pairs, shared.guidance_scale)):
+            latents: Tensor = self.pipeline(
                 prompt_embeds=conditional,
                 negative_prompt_embeds=unconditional,
-                generator=[torch.Generator("cpu").manual_seed(request.seed) for request in copies],
                 num_inference_steps=shared.steps,
                 guidance_scale=shared.guidance_scale,
                 width=shared.width_px,
                 height=shared.height_px,
                 output_type="latent",
+                return_dict=False,
                 callback_on_step_end=None if on_step is None else partial(self._report, on_step),
-            ).images  # (samples, C, H, W)
-        stored = latents.to("cpu", torch.float16).numpy()
-        return list(zip(self.decode(latents), stored, strict=True))
+                **self._noise(copies),
+            )[0]
+        return latents
+
+    def _noise(self, copies: Sequence[ResolvedRequest]) -> dict[str, Any]:
+        """The arguments of the pipeline that make every sample start from the noise of its own request's seed."""
+        return {"generator": [torch.Generator("cpu").manual_seed(request.seed) for request in copies]}
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Pictures from latents at UNet scale, (samples, C, H, W)."""
+    def decode(self, latents: Tensor) -> list[list[Image.Image]]:
+        """The frames of every sample, from latents at UNet scale: (samples, C, H, W), one frame each."""
         images: list[Image.Image] = []
         for part in latents.split(DECODE_BATCH):
             decoded = self.pipeline.vae.decode(part / self.pipeline.vae.config.scaling_factor).sample
             images += self.pipeline.image_processor.postprocess(decoded, output_type="pil")
-        return images
+        return [[image] for image in images]
+
+    def preview(self, latents: Tensor) -> list[Image.Image]:
+        """One picture for every sample in the middle of denoising."""
+        return [frames[0] for frames in self.decode(latents)]
 
     @torch.no_grad()
     def _embed(self, copies: Sequence[ResolvedRequest]) -> tuple[Tensor, Tensor]:
@@ -135,7 +159,7 @@ class Sampler:
         self, on_step: Callable[[StepProgress], None], pipeline: Any, index: int, timestep: Any, state: dict[str, Any]
     ) -> dict[str, Any]:
         """Turns the pipeline's callback into a StepProgress."""
-        on_step(StepProgress(index + 1, pipeline.num_timesteps, partial(self.decode, state["latents"])))
+        on_step(StepProgress(index + 1, pipeline.num_timesteps, partial(self.preview, state["latents"])))
         return {}
 
 

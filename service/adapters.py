@@ -95,11 +95,11 @@ class AdapterShelf:
         return None
 
     def _put_on_one(self, version: AdapterVersion) -> None:
-        current = self._generator.adapters.get(version.role) if version.sha256 else None
+        current = self._generator.adapters().get(version.role) if version.sha256 else None
         if current and (current.id, current.sha256) == (version.id, version.sha256):
             return
         adapter = _adapter_file(version)
-        current = self._generator.adapters.get(version.role)
+        current = self._generator.adapters().get(version.role)
         if current is None or (current.id, current.sha256) != (adapter.id, adapter.sha256):
             self._generator.use_adapter(adapter)
 

@@ -1,4 +1,4 @@
-"""A tiny but real Stable Diffusion pipeline with tiny LoRAs, written to a folder in the layout that diffusers loads."""
+"""A tiny but real Stable Diffusion pipeline with tiny LoRAs and a tiny motion adapter, in the layout of diffusers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from npo_core.families import ModelFamily
+from npo_core.families import ModelFamily, VideoSettings
 from npo_core.generator import AdapterFile, Role, adapter_file
 from npo_core.weights import LowRankLayer, LowRankWeights, save_adapter
 
@@ -24,9 +24,11 @@ GUIDE = {
 
 
 def tiny_family(tmp_path: Path, name: str = "tiny") -> ModelFamily:
-    """A family of 64x64 px pictures in `tmp_path`/NAME: v-prediction, zero terminal SNR, random weights, two LoRAs."""
+    """A family of 64x64 px pictures and clips of 4 frames in `tmp_path`/NAME: v-prediction, zero terminal SNR, random
+    weights, two LoRAs."""
     folder = tmp_path / name
     tiny_pipeline().save_pretrained(folder)
+    tiny_motion_adapter().save_pretrained(folder / "motion")
     tiny_adapter(folder / "aligned", "aligned", seed=1)
     tiny_adapter(folder / "negative", "negative", seed=2)
     (folder / "vocabulary.json").write_text(json.dumps(GUIDE), encoding="utf-8")
@@ -45,7 +47,29 @@ def tiny_family(tmp_path: Path, name: str = "tiny") -> ModelFamily:
         beta=1.0,
         scheduler="ddim",
         guide=str(folder / "vocabulary.json"),
+        video=VideoSettings(
+            motion_adapter=str(folder / "motion"),
+            steps=2,
+            guidance_scale=3.0,
+            scheduler="ddim",
+            frames=4,
+            max_frames=12,
+        ),
     )
+
+
+def tiny_motion_adapter(seed: int = 3) -> MotionAdapter:
+    """A motion adapter for `tiny_unet`: random, so that the frames of a clip differ and depend on each other."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MotionAdapter(
+            block_out_channels=(16, 32),
+            motion_layers_per_block=1,
+            motion_num_attention_heads=2,
+            motion_norm_num_groups=4,
+            motion_max_seq_length=8,
+            use_motion_mid_block=False,
+        )
 
 
 def tiny_pipeline(seed: int = 0) -> Any:

@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
             tables.append(evaluate(generator, scorer, at_scale, options.batch_size, grid))
         print(as_text(tables[-1]), flush=True)
     if options.json:
-        adapters = {role: {"id": each.id, "sha256": each.sha256} for role, each in generator.adapters.items()}
+        adapters = {role: {"id": each.id, "sha256": each.sha256} for role, each in generator.adapters().items()}
         write_json(options.json, {"family": family.name, "adapters": adapters, "tables": tables})
 
 

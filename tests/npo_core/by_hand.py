@@ -36,13 +36,15 @@ def sample(
     scheduler: str,
     steps: int,
     guidance_scale: float,
-    size: int = 8,
+    shape: tuple[int, ...] = (4, 8, 8),
 ) -> Tensor:
-    """Final latents (C, H, W): at every step one call for the prompt, one for the negative prompt."""
+    """Final latents of `shape`, (C, H, W) or (C, F, H, W): at every step one call for the prompt, one for the negative
+    prompt."""
     noise_schedule = build_scheduler(scheduler, pipeline.scheduler.config)
     noise_schedule.set_timesteps(steps)
-    embedded = {text: _embed(pipeline, text) for text in (prompt, negative_prompt)}
-    latents = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(seed))
+    frames = shape[1] if len(shape) == 4 else 1
+    embedded = {text: _embed(pipeline, text).repeat(frames, 1, 1) for text in (prompt, negative_prompt)}
+    latents = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
     latents = latents * noise_schedule.init_noise_sigma
     for timestep in noise_schedule.timesteps:
         scaled = noise_schedule.scale_model_input(latents, timestep)

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from npo_core.families import FAMILIES, ModelFamily
 from npo_core.generate import build_parser, main
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.media import sha256_hex
+from npo_core.media import open_clip, sha256_hex
 from tests.tiny import tiny_adapter
 
 
@@ -59,6 +59,25 @@ def test_the_pictures_and_all_that_made_them_are_written(
     assert Image.open(out / "side_by_side.png").width > 3 * 64
 
 
+def test_clips_are_written_with_strip_poster_and_the_formats_asked_for(tmp_path: Path) -> None:
+    arguments = ["a red apple", "--family", "tiny", "--modality", "video", "--frames", "3", "--fps", "6"]
+    assert main([*arguments, "--also", "gif", "--variants", "base,aligned", "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("base.mp4", "aligned.mp4", "side_by_side.mp4", "base.gif", "aligned.gif", "side_by_side.gif"),
+        *("poster.png", "request.json", "latents.safetensors"),
+    }
+    recorded = json.loads((tmp_path / "request.json").read_text())
+    assert (recorded["modality"], recorded["frames"], recorded["fps"], recorded["steps"]) == ("video", 3, 6.0, 2)
+    assert [sample["file"] for sample in recorded["samples"]] == ["base.mp4", "aligned.mp4"]
+    for sample in recorded["samples"]:
+        assert sample["media_sha256"] == sha256_hex((tmp_path / sample["file"]).read_bytes())
+    assert load_file(tmp_path / "latents.safetensors")["aligned"].shape == (3, 4, 8, 8)
+    strip = open_clip((tmp_path / "side_by_side.mp4").read_bytes())
+    assert len(strip) == 3
+    assert strip[0].width > 2 * 64
+    assert Image.open(tmp_path / "poster.png").width in (strip[0].width, strip[0].width - 1)
+
+
 def test_the_variants_asked_for_are_made(tmp_path: Path) -> None:
     arguments = ["a cat", "--family", "tiny", "--variants", "base_npo, base", "--out", str(tmp_path)]
     assert main(arguments) == 0
@@ -74,6 +93,10 @@ def test_the_variants_asked_for_are_made(tmp_path: Path) -> None:
         (["a cat", "--steps", "0"], "The number of steps is 0; give a whole number from 1 to 200."),
         (["a cat", "--family", "none"], "Unknown family 'none'; choose from emoji, tiny."),
         (["a cat", "--negative", "none.safetensors"], "There is no adapter at none.safetensors"),
+        (["a cat", "--frames", "8"], "A picture has one frame;"),
+        (["a cat", "--also", "gif"], "--also gif is for clips; leave it out, or ask for --modality video."),
+        (["a cat", "--modality", "video", "--also", "avi"], "Unknown clip format 'avi'; choose from gif, webp."),
+        (["a cat", "--modality", "sound"], "Family 'tiny' does not make modality 'sound'; choose from image, video."),
         (["a cat", "--out", "/dev/null/folder"], "The folder /dev/null/folder cannot be made"),
     ],
 )

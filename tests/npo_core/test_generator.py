@@ -164,13 +164,13 @@ def test_a_damaged_adapter_is_refused_and_the_one_in_use_stays(family: ModelFami
     corrupt.path.write_bytes(b"corrupt")
     with pytest.raises(InputError, match="cannot be read as a LoRA"):
         generator.use_adapter(corrupt)
-    assert generator.adapters == before.adapters
+    assert generator.adapters() == before.adapters
     assert media(generator.generate(REQUEST)) == media(before)
 
 
 def test_a_family_without_adapters_makes_what_needs_none(family: ModelFamily, generator: Generator) -> None:
     bare = Generator(replace(family, aligned=None, negative=None))
-    assert bare.adapters == {}
+    assert bare.adapters() == {}
     request = replace(REQUEST, variants=("base",))
     assert media(bare.generate(request)) == media(generator.generate(request))
     with pytest.raises(InputError, match="need an adapter of role 'aligned' and none is loaded for Tiny"):
@@ -216,4 +216,4 @@ def test_a_damaged_base_is_one_sentence(own_family: ModelFamily) -> None:
 
 
 def test_adapters_are_known_before_anything_is_loaded(family: ModelFamily) -> None:
-    assert Generator(family).adapters["negative"] == adapter_file(str(family.negative), "negative", "tiny-negative")
+    assert Generator(family).adapters()["negative"] == adapter_file(str(family.negative), "negative", "tiny-negative")

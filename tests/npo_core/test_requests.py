@@ -7,19 +7,49 @@ from typing import Any
 import pytest
 
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES
+from npo_core.families import FAMILIES, VideoSettings
 from npo_core.requests import GenerationRequest, resolve_request
 
-EMOJI = FAMILIES["emoji"]
+EMOJI = replace(FAMILIES["emoji"], video=None)
+CLIPS = replace(EMOJI, video=VideoSettings("motion", steps=12, guidance_scale=3.5, scheduler="euler", frames=8))
 REQUEST = GenerationRequest("a red apple")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_defaults_of_every_family_are_allowed(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "modality"), [(name, modality) for name in FAMILIES for modality in FAMILIES[name].modalities]
+)
+def test_the_defaults_of_every_family_are_allowed(name: str, modality: str) -> None:
     family = FAMILIES[name]
-    resolved = resolve_request(replace(REQUEST, modality=family.modalities[0]), family)
-    assert None not in vars(resolved).values()
+    resolved = resolve_request(replace(REQUEST, modality=modality), family)
+    assert [entry for entry, value in vars(resolved).items() if value is None] == ["fps"] * (modality == "image")
     assert resolve_request(resolved, family) == resolved
+
+
+def test_clips_have_defaults_of_their_own() -> None:
+    clip = resolve_request(replace(REQUEST, modality="video"), CLIPS)
+    assert (clip.steps, clip.guidance_scale, clip.scheduler, clip.frames, clip.fps) == (12, 3.5, "euler", 8, 8.0)
+    assert (clip.alpha, clip.width_px) == (EMOJI.alpha, EMOJI.width_px)
+    picture = resolve_request(REQUEST, CLIPS)
+    assert (picture.steps, picture.scheduler, picture.frames, picture.fps) == (EMOJI.steps, "ddim", 1, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"frames": 1}, "The number of frames is 1; give a whole number from 2 to 64."),
+        ({"frames": 65}, "The number of frames is 65;"),
+        ({"frames": 8.0}, "The number of frames is 8.0;"),
+        ({"fps": 0.5}, "The number of frames a second is 0.5; give a number from 1 to 60."),
+        ({"fps": math.nan}, "The number of frames a second is nan;"),
+        ({"modality": "image", "frames": 16}, "A picture has one frame; leave frames and fps out"),
+        ({"modality": "image", "fps": 8.0}, "A picture has one frame;"),
+        ({"modality": "sound"}, "Family 'emoji' does not make modality 'sound'; choose from image, video."),
+    ],
+)
+def test_a_length_that_is_not_allowed_is_refused(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError) as raised:
+        resolve_request(replace(REQUEST, **{"modality": "video"} | change), CLIPS)
+    assert sentence in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,12 @@ def test_a_corrupt_version_asked_for_by_name_is_one_sentence_and_the_one_in_use_
     services: Services, tmp_path: Path
 ) -> None:
     services.shelf.put_on()
-    in_use = services.generator.adapters["negative"]
+    in_use = services.generator.adapters()["negative"]
     bad = register(services, tmp_path, "negative", 12, "bad")
     Path(bad.path).unlink()
     with pytest.raises(InputError, match="There is no adapter at"):
         services.shelf.put_on({"negative": bad.id or ""})
-    assert services.generator.adapters["negative"] == in_use
+    assert services.generator.adapters()["negative"] == in_use
 
 
 def test_a_file_that_changed_after_it_was_registered_is_not_used(services: Services, tmp_path: Path) -> None:

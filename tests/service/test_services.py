@@ -60,7 +60,7 @@ def test_the_strip_shows_names_and_settings_and_carries_its_record(services: Ser
     revealed = services.compare.vote(view.comparison_id, who, Pick("A", "B"))
     record = json.loads(strip_json(revealed))
     assert record["settings"]["prompt"] == "a red apple"
-    assert record["settings"]["negative_sha256"] == services.generator.adapters["negative"].sha256
+    assert record["settings"]["negative_sha256"] == services.generator.adapters()["negative"].sha256
     assert record["pick"] == {"best": "A", "worst": "B", "no_difference": False, "blind": True}
     png = strip_png(revealed)
     image = open_image(png)
