@@ -35,6 +35,7 @@ class ClipSampler(Sampler):
     def __init__(self, pictures: Sampler) -> None:
         """Loads the motion adapter; raises InputError when it is missing or does not fit the base."""
         self.family, self.device, self.dtype = pictures.family, pictures.device, pictures.dtype
+        self.routing = pictures.routing
         self._tokenizer_lock = pictures._tokenizer_lock
         self._pictures = pictures
         self._at_once: int | None = None  # clips in one call; None until memory ran out

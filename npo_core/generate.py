@@ -23,6 +23,7 @@ import numpy as np
 from npo_core.adapters import adapter_file
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
+from npo_core.execution import ROUTINGS
 from npo_core.families import FAMILIES, MODALITIES, SCHEDULERS, get_family
 from npo_core.generator import Comparison, GenerationRequest, Generator, Sample, StepProgress
 from npo_core.media import (
@@ -72,6 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--aligned", metavar="PATH", help="LoRA to use as the aligned model")
     parser.add_argument("--negative", metavar="PATH", help="LoRA to use as the NPO offset")
+    parser.add_argument(
+        "--routing", help=f"how the rows are run, one of {', '.join(ROUTINGS)} (default: what the weights allow)"
+    )
     parser.add_argument("--out", type=Path, default=Path("generated"), help="folder to write (default: %(default)s)")
     return parser
 
@@ -99,6 +103,7 @@ def run(options: argparse.Namespace) -> None:
         family,
         aligned=adapter_file(options.aligned, "aligned") if options.aligned else None,
         negative=adapter_file(options.negative, "negative") if options.negative else None,
+        routing=options.routing,
     )
     _make_folder(options.out)
     hush_libraries()
@@ -191,6 +196,7 @@ def record(comparison: Comparison) -> dict[str, Any]:
             role: {"id": adapter.id, "sha256": adapter.sha256} for role, adapter in comparison.adapters.items()
         },
         "versions": comparison.versions,
+        "execution": comparison.execution,
         "elapsed_s": round(comparison.elapsed_s, 3),
         "samples": [
             {

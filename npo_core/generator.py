@@ -19,6 +19,7 @@ from PIL import Image
 
 from npo_core.adapters import AdapterFile, Role, adapter_file
 from npo_core.errors import InputError
+from npo_core.execution import check_routing
 from npo_core.families import MODALITIES, ModelFamily, get_family
 from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, png_bytes, sha256_hex
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
@@ -66,8 +67,8 @@ class Sample:
 class Comparison:
     """The samples of one request, in the order of its variants, and everything needed to make them again.
 
-    `adapters` has the versions by role ("aligned", "negative"). `elapsed_s` is this request's share of the time
-    that its batch took.
+    `adapters` has the versions by role ("aligned", "negative"). `execution` says how it was run ("routing": one of
+    `execution.ROUTINGS`). `elapsed_s` is this request's share of the time that its batch took.
     """
 
     family: str
@@ -75,6 +76,7 @@ class Comparison:
     samples: tuple[Sample, ...]
     adapters: dict[Role, AdapterFile]
     versions: dict[str, str]
+    execution: dict[str, str]
     elapsed_s: float
 
 
@@ -96,8 +98,9 @@ class Generator:
     """Makes comparisons with one family's weights. Loads at first use; any number of threads may call it.
 
     Pictures and clips share the base and have adapters of their own: `aligned` and `negative` replace the family's for
-    both, `use_adapter` for one. `device` is that of torch ("cpu", "cuda", ...), by
-    default the GPU where there is one; `dtype` is float32 on a CPU and float16 elsewhere unless given.
+    both, `use_adapter` for one. `device` is that of torch ("cpu", "cuda", ...), by default the GPU where there is one;
+    `dtype` is float32 on a CPU and float16 elsewhere unless given. `routing` forces one of `execution.ROUTINGS`.
+    Raises InputError for an unknown family or routing.
     """
 
     def __init__(
@@ -108,12 +111,15 @@ class Generator:
         negative: AdapterFile | None = None,
         device: str | None = None,
         dtype: torch.dtype | None = None,
+        routing: str | None = None,
     ) -> None:
         self.family = get_family(family) if isinstance(family, str) else family
         given = {adapter.role: adapter for adapter in (aligned, negative) if adapter is not None}
         self._chosen: dict[str, dict[Role, AdapterFile]] = {modality: dict(given) for modality in MODALITIES}
         self._device = device
         self._dtype = dtype
+        check_routing(routing)
+        self._routing = routing
         self._samplers: dict[str, Sampler] = {}  # by modality
         self._lock = threading.RLock()
 
@@ -138,7 +144,7 @@ class Generator:
             return ClipSampler(self._loaded("image"))
         from npo_core.sampler import Sampler
 
-        return Sampler(self.family, self._device, self._dtype)
+        return Sampler(self.family, self._device, self._dtype, self._routing)
 
     def adapters(self, modality: str = "image") -> dict[Role, AdapterFile]:
         """The adapters in use by role; raises InputError when one of the family's own is missing."""
@@ -198,14 +204,16 @@ class Generator:
             started_s = time.perf_counter()
             modality = resolved[0].modality
             adapters = self.adapters(modality)
-            sampled = iter(self._loaded(modality).sample(resolved, on_step))
+            sampler = self._loaded(modality)
+            sampled = iter(sampler.sample(resolved, on_step))
             samples = [
                 tuple(_sample(name, *next(sampled), request.fps) for name in request.variants) for request in resolved
             ]
+            execution = sampler.execution
             elapsed_s = (time.perf_counter() - started_s) / len(resolved)
         versions = library_versions()
         return [
-            Comparison(self.family.name, request, ours, adapters, versions, elapsed_s)
+            Comparison(self.family.name, request, ours, adapters, versions, execution, elapsed_s)
             for request, ours in zip(resolved, samples, strict=True)
         ]
 

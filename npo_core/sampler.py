@@ -15,6 +15,7 @@ from torch import Tensor
 
 from npo_core.adapters import AdapterFile, Role
 from npo_core.errors import InputError
+from npo_core.execution import ROUTINGS
 from npo_core.families import ModelFamily, build_scheduler
 from npo_core.generator import StepProgress
 from npo_core.media import sha256_file
@@ -22,7 +23,7 @@ from npo_core.pipelines import load_pipeline
 from npo_core.requests import ResolvedRequest
 from npo_core.routing import RoutedUNet, guided_rows
 from npo_core.variants import Mix, get_variant
-from npo_core.weights import LowRankWeights, fit, load_adapter
+from npo_core.weights import AdapterWeights, fit, load_weights
 
 DECODE_BATCH = 8  # pictures that the VAE decodes at once: its activations are the largest of all
 
@@ -32,11 +33,14 @@ logger = logging.getLogger(__name__)
 class Sampler:
     """The loaded weights of a family. Not thread-safe, except for `check`; `Generator` holds the lock."""
 
-    def __init__(self, family: ModelFamily, device: str | None, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, family: ModelFamily, device: str | None, dtype: torch.dtype | None, routing: str | None = None
+    ) -> None:
         """Loads the base; raises InputError when it cannot be loaded. Adapters are set afterwards."""
         self.family = family
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
+        self.routing = routing  # the forced one
         # The tokenizer keeps its truncation settings in itself: counting must not run while a prompt is encoded.
         self._tokenizer_lock = threading.Lock()
         self._take(load_pipeline(family, self.dtype).to(self.device))
@@ -47,7 +51,7 @@ class Sampler:
         self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
         self.scheduler_config = self.pipeline.scheduler.config
-        self.unet = RoutedUNet(self.pipeline.unet.eval().requires_grad_(False))
+        self.unet = RoutedUNet(self.pipeline.unet.eval().requires_grad_(False), self.routing)
         self.pipeline.unet = self.unet
         self.roles: set[Role] = set()
 
@@ -61,17 +65,26 @@ class Sampler:
         with self._tokenizer_lock:
             return len(self.pipeline.tokenizer(text, truncation=False, verbose=False).input_ids) - 2
 
-    def read_adapter(self, adapter: AdapterFile) -> LowRankWeights:
+    def read_adapter(self, adapter: AdapterFile) -> AdapterWeights:
         """The weights in `adapter`, checked against this model; raises InputError and changes nothing."""
-        weights = fit(load_adapter(adapter.path), self.unet.unet, str(adapter.path))
+        weights = fit(load_weights(adapter.path), self.unet.unet, str(adapter.path))
         if sha256_file(adapter.path) != adapter.sha256:
             raise InputError(f"{adapter.path} changed since it was named {adapter.id}; register it as a new version.")
         return weights
 
-    def set_adapter(self, role: Role, weights: LowRankWeights) -> None:
+    def set_adapter(self, role: Role, weights: AdapterWeights) -> None:
         """Takes weights that `read_adapter` gave."""
+        before = self.unet.routing
         self.unet.set_adapter(role, weights)
         self.roles.add(role)
+        routing = self.unet.routing
+        if len(self.roles) == 1 or routing != before:
+            logger.info("Routing %s (%s): %s.", routing.name, routing.reason, ROUTINGS[routing.name])
+
+    @property
+    def execution(self) -> dict[str, str]:
+        """How pictures are made now, beyond what the request says: it has a say in rounding and in time."""
+        return {"routing": self.unet.routing.name}
 
     def check(self, request: ResolvedRequest) -> None:
         """Raises InputError for what only the loaded model can tell: prompts too long, adapters missing."""

@@ -283,7 +283,7 @@ def _record(made: Comparison, number: int, comparison_id: str) -> Generation:
         height_px=request.height_px,
         frames=request.frames,
         fps=request.fps,
-        versions=made.versions,
+        versions={**made.versions, **made.execution},
         elapsed_s=made.elapsed_s,
         media=sample.media,
         media_type=sample.media_type,

@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from npo_core.families import ModelFamily, VideoSettings
 from npo_core.generator import AdapterFile, Role, adapter_file
-from npo_core.weights import LowRankLayer, LowRankWeights, save_adapter
+from npo_core.weights import FullWeights, LowRankLayer, LowRankWeights, save_adapter
 
 GUIDE = {
     "concepts": {"apple": "food", "pizza": "food", "cat": "animals", "cat face": "animals", "rocket": "travel"},
@@ -160,6 +160,19 @@ def tiny_weights(seed: int, rank: int = 4, scale: float = 1.0) -> LowRankWeights
             b = torch.randn(weight.shape[0], rank, *[1] * (weight.ndim - 2), generator=random) / rank**0.5
             layers[name] = LowRankLayer(a, b, scale)
     return LowRankWeights(layers)
+
+
+def tiny_full_weights(unet: Any, seed: int, share: float = 0.3) -> FullWeights:
+    """A fine-tuned `unet`: every layer differs from it but the input convolution, norms and biases included."""
+    random = torch.Generator().manual_seed(seed)
+    return FullWeights(
+        {
+            name: tensor
+            if name.startswith("conv_in.")
+            else tensor + share * torch.randn(tensor.shape, generator=random) * tensor.abs().mean().clamp(min=0.1)
+            for name, tensor in unet.state_dict().items()
+        }
+    )
 
 
 def tiny_unet_shapes() -> Any:

@@ -6,7 +6,7 @@ lowrank.py   LoRA weights, and writing them              extract.py  two full UN
 
 from npo_core.weights.fit import fit
 from npo_core.weights.formats import load_adapter, load_weights
-from npo_core.weights.full import FullWeights
+from npo_core.weights.full import FullWeights, merged
 from npo_core.weights.lowrank import LowRankLayer, LowRankWeights, peft_adapter, save_adapter
 
 AdapterWeights = LowRankWeights | FullWeights
@@ -19,6 +19,7 @@ __all__ = [
     "fit",
     "load_adapter",
     "load_weights",
+    "merged",
     "peft_adapter",
     "save_adapter",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -11,8 +11,6 @@ from torch import nn
 from npo_core.errors import InputError
 from npo_core.weights.full import FullWeights
 from npo_core.weights.lowrank import LowRankLayer, LowRankWeights
-
-Weights = TypeVar("Weights", LowRankWeights, FullWeights)
 
 TEXT_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}  # of cross-attention
 _TRANSFORMER_PARTS = ("transformer.", "double_blocks", "single_blocks", "single_transformer", "joint_blocks")
@@ -35,14 +33,21 @@ _OUTER_PARTS = {
 }
 
 
-def fit(weights: Weights, unet: nn.Module, what: str) -> Weights:
+@overload
+def fit(weights: LowRankWeights, unet: nn.Module, what: str) -> LowRankWeights: ...
+@overload
+def fit(weights: FullWeights, unet: nn.Module, what: str) -> FullWeights: ...
+@overload
+def fit(weights: LowRankWeights | FullWeights, unet: nn.Module, what: str) -> LowRankWeights | FullWeights: ...
+def fit(weights: LowRankWeights | FullWeights, unet: nn.Module, what: str) -> LowRankWeights | FullWeights:
     """`weights` under the names that `unet` knows its layers by.
 
     Raises InputError, beginning with `what`, unless every layer is one of `unet` with that shape. A LoRA need not touch
     every layer; a full UNet must have all of them (but for motion modules, which are not trained with it).
     """
-    fitted = _fit_low_rank if isinstance(weights, LowRankWeights) else _fit_full
-    return fitted(weights, unet, what)
+    if isinstance(weights, LowRankWeights):
+        return _fit_low_rank(weights, unet, what)
+    return _fit_full(weights, unet, what)
 
 
 def _fit_low_rank(weights: LowRankWeights, unet: nn.Module, what: str) -> LowRankWeights:

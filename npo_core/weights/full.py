@@ -33,6 +33,18 @@ class FullWeights:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
+def merged(unet: nn.Module, weights: LowRankWeights) -> FullWeights:
+    """theta + scale * B A for every layer of `weights`, computed in float32 at least, in the UNet's dtype."""
+    tensors = {}
+    for name, layer in weights.layers.items():
+        weight = unet.get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        precise = torch.promote_types(weight.dtype, torch.float32)
+        product = layer.b.to(precise).flatten(1) @ layer.a.to(precise).flatten(1)  # (out, in * kernel)
+        tensors[f"{name}.weight"] = (weight.to(precise) + layer.scale * product.view_as(weight)).to(weight.dtype)
+    return FullWeights(tensors)
+
+
 @dataclass(frozen=True)
 class Extraction:
     """The LoRA closest to a full model's offset, and what it misses.

@@ -10,13 +10,18 @@ from torch import Tensor, nn
 
 from npo_core.families import build_scheduler
 from npo_core.variants import Mix
-from npo_core.weights import LowRankWeights
+from npo_core.weights import AdapterWeights, FullWeights
 
 
-def merged(unet: nn.Module, mix: Mix, eta: LowRankWeights, delta: LowRankWeights) -> Any:
+def merged(unet: nn.Module, mix: Mix, eta: AdapterWeights, delta: AdapterWeights) -> Any:
     """A copy of `unet` whose weights are theta + mix.aligned * eta + mix.negative * delta."""
+    base = unet.state_dict()
     unet = copy.deepcopy(unet)
     for share, weights in ((mix.aligned, eta), (mix.negative, delta)):
+        if isinstance(weights, FullWeights):
+            for name, tensor in weights.tensors.items():
+                unet.state_dict()[name].add_(share * (tensor - base[name]))
+            continue
         for name, layer in weights.layers.items():
             weight: Any = unet.get_submodule(name).weight
             product = layer.b.flatten(1) @ layer.a.flatten(1)  # (out, in * kernel)

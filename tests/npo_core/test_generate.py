@@ -112,7 +112,7 @@ def test_a_corrupt_adapter_gets_one_sentence(tmp_path: Path, capsys: pytest.Capt
     corrupt = tmp_path / "corrupt.safetensors"
     corrupt.write_bytes(b"corrupt")
     assert main(["a cat", "--family", "tiny", "--negative", str(corrupt), "--out", str(tmp_path)]) == 2
-    assert f"error: {corrupt} cannot be read as a LoRA" in capsys.readouterr().err
+    assert f"error: {corrupt} cannot be read as weights" in capsys.readouterr().err
 
 
 def test_a_mistake_is_answered_before_the_slow_imports() -> None:

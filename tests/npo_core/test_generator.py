@@ -162,7 +162,7 @@ def test_a_damaged_adapter_is_refused_and_the_one_in_use_stays(family: ModelFami
         generator.use_adapter(changed)
     corrupt = tiny_adapter(tmp_path / "corrupt", "negative", seed=8)
     corrupt.path.write_bytes(b"corrupt")
-    with pytest.raises(InputError, match="cannot be read as a LoRA"):
+    with pytest.raises(InputError, match="cannot be read as weights"):
         generator.use_adapter(corrupt)
     assert generator.adapters() == before.adapters
     assert media(generator.generate(REQUEST)) == media(before)
