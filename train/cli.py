@@ -23,7 +23,7 @@ from npo_core.adapters import ADAPTER_FILE_NAME, Role
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
 from npo_core.families import FAMILIES, ModelFamily, get_family
-from train.config import LR_SCHEDULES, PRECISIONS, TARGETS, TrainConfig, check_config, fastest_precision
+from train.config import LR_SCHEDULES, PRECISIONS, SWITCH, TARGETS, TrainConfig, check_config, fastest_precision
 from train.data import TIE_POLICY, PairSet, from_store, reverse_pairs
 from train.losses import LOSSES
 from train.records import prepare_folder, read_sources
@@ -113,7 +113,7 @@ def _add_training_flags(parser: argparse.ArgumentParser, defaults: dict[str, Any
     )
     add("device", "cpu, or the GPU if there is one")
     add("checkpoint-every", "steps between checkpoints", int)
-    group.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
+    add("gradient-checkpointing", f"less memory, a third more time: one of {', '.join(SWITCH)}")
     group.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output-dir")
 
 

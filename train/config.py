@@ -11,10 +11,14 @@ import torch
 
 from npo_core.adapters import ROLES, Role
 from npo_core.errors import InputError
+from train.draws import TIMESTEP_SAMPLING
 from train.losses import LOSSES
 
 PRECISIONS = ("no", "bf16", "fp16")
-LR_SCHEDULES = ("constant", "cosine")
+LR_SCHEDULES = ("constant", "linear", "cosine")
+OPTIMIZERS = ("adamw", "adamw8bit")
+SWITCH = ("auto", "on", "off")
+TRACKERS = ("tensorboard", "wandb")
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # what Diffusion-DPO and Diffusion-NPO train
 TARGETS: dict[str, tuple[str, ...]] = {  # by the end of the layer's name
@@ -24,7 +28,8 @@ TARGETS: dict[str, tuple[str, ...]] = {  # by the end of the layer's name
 
 # What does not change the weights of a given step, so that a resumed run may differ in it.
 FREE_ON_RESUME = (
-    "resume", "checkpoint_every", "log_every", "progress", "max_train_steps", "gradient_checkpointing",
+    "resume", "checkpoint_every", "log_every", "progress", "max_train_steps", "gradient_checkpointing", "compile",
+    "cache_dir", "share_reference", "track_with",
 )  # fmt: skip
 
 
@@ -33,11 +38,20 @@ class TrainConfig:
     """How to train one adapter. Batches count pairs, over all processes and accumulation steps together.
 
     role: which branch the adapter is for; it is only written down, the direction is in the pairs.
-    lora_alpha: None means `rank`, a scale of 1. targets: a key of TARGETS.
+    lora_alpha: None means `rank`, a scale of 1. targets: a key of TARGETS. optimizer: one of OPTIMIZERS.
+    label_smoothing: the share of preferences expected to be the wrong way round (see losses.py).
+    through_guidance: None, or the guidance scale W > 1 at which the loss is taken on uncond + W * (cond - uncond) with
+    the aligned branch frozen; the pairs then stay in their given order (see objectives.py).
     caption_dropout: the share of pairs shown with the empty prompt, on which guidance will call the negative model.
-    timestep_range: the share of the noise schedule that is trained, 0 the cleanest end; uniform inside.
-    max_grad_norm: None for no clipping. mixed_precision: "bf16" trains 1.7 times as fast as "no" on CPUs with
-    avx512_bf16 (see `fastest_precision`). device: None for the GPU if there is one.
+    timestep_range: the share of the noise schedule that is trained, 0 the cleanest end; timestep_sampling: a key of
+    TIMESTEP_SAMPLING, the density inside it.
+    max_grad_norm: None for no clipping. ema_decay: None, or the decay of the moving average that is kept as the result.
+    validate_every: steps between validations, None for none. early_stop: stop after so many validations without a
+    better held-out accuracy, and keep the best; None never stops.
+    mixed_precision: "bf16" trains 1.7 times as fast as "no" on CPUs with avx512_bf16 (see `fastest_precision`).
+    gradient_checkpointing, compile: one of SWITCH; auto decides by the free memory and the length of the run.
+    cache_dir: where text embeddings and, with share_reference, the reference's errors are kept for other runs.
+    device: None for the GPU if there is one. track_with: one of TRACKERS, or None.
     """
 
     family: str
@@ -46,31 +60,42 @@ class TrainConfig:
     max_train_steps: int = 100
     batch_size: int = 16
     gradient_accumulation_steps: int = 1
+    optimizer: str = "adamw"
     learning_rate: float = 1e-4
     lr_schedule: str = "constant"
     warmup_steps: int = 0
     weight_decay: float = 0.01
     max_grad_norm: float | None = 1.0
+    ema_decay: float | None = None
     rank: int = 8
     lora_alpha: int | None = None
     targets: str = "attention"
     loss: str = "sigmoid"
     beta_dpo: float = 500.0
+    label_smoothing: float = 0.0
+    through_guidance: float | None = None
     caption_dropout: float = 0.1
     timestep_range: tuple[float, float] = (0.0, 1.0)
+    timestep_sampling: str = "uniform"
     seed: int = 0
     resume: bool = False
     checkpoint_every: int = 50
     log_every: int = 10
+    validate_every: int | None = None
+    early_stop: int | None = None
     mixed_precision: str = "no"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: str = "auto"
+    compile: str = "auto"
+    cache_dir: Path | None = None
+    share_reference: bool = False
     device: str | None = None
     progress: bool = True
+    track_with: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values; without the output folder, which is where this is written to."""
+        """The settings as plain JSON values; without the folders, which are this machine's."""
         values = {**asdict(self), "timestep_range": list(self.timestep_range)}
-        return {name: value for name, value in values.items() if name != "output_dir"}
+        return {name: value for name, value in values.items() if name not in ("output_dir", "cache_dir")}
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the run it goes on with."""
@@ -98,6 +123,17 @@ def check_config(config: TrainConfig) -> None:
     _choice("role", config.role, ROLES)
     _choice("mixed precision", config.mixed_precision, PRECISIONS)
     _choice("learning rate schedule", config.lr_schedule, LR_SCHEDULES)
+    _choice("optimizer", config.optimizer, OPTIMIZERS)
+    _choice("timestep sampling", config.timestep_sampling, TIMESTEP_SAMPLING)
+    _choice("gradient checkpointing", config.gradient_checkpointing, SWITCH)
+    _choice("compile", config.compile, SWITCH)
+    if config.track_with is not None:
+        _choice("tracker", config.track_with, TRACKERS)
+    _check_counts(config)
+    _check_numbers(config)
+
+
+def _check_counts(config: TrainConfig) -> None:
     for what, count in {
         "number of training steps": config.max_train_steps,
         "batch size": config.batch_size,
@@ -105,14 +141,23 @@ def check_config(config: TrainConfig) -> None:
         "rank": config.rank,
         "number of steps between checkpoints": config.checkpoint_every,
         "number of steps between reports": config.log_every,
+        "number of steps between validations": config.validate_every,
+        "number of validations before an early stop": config.early_stop,
     }.items():
-        if count < 1:
+        if count is not None and count < 1:
             raise InputError(f"The {what} is {count}; give 1 or more.")
+    if config.early_stop is not None and config.validate_every is None:
+        raise InputError("An early stop needs validations; give --validate-every too.")
+    if config.share_reference and config.cache_dir is None:
+        raise InputError("Sharing the reference's errors needs a place to keep them; give a cache folder.")
     if config.batch_size % config.gradient_accumulation_steps:
         raise InputError(
             f"The batch of {config.batch_size} pairs cannot be split into {config.gradient_accumulation_steps} equal "
             "parts; give a batch size that is a multiple of the accumulation steps."
         )
+
+
+def _check_numbers(config: TrainConfig) -> None:
     for what, value in {"learning rate": config.learning_rate, "beta": config.beta_dpo}.items():
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"The {what} is {value}; give a finite number above 0.")
@@ -122,6 +167,13 @@ def check_config(config: TrainConfig) -> None:
         raise InputError(f"The number of warm-up steps is {config.warmup_steps}; give 0 or more.")
     if not 0 <= config.caption_dropout <= 1:
         raise InputError(f"The caption dropout is {config.caption_dropout}; give a share from 0 to 1.")
+    if not 0 <= config.label_smoothing < 0.5:
+        raise InputError(f"The label smoothing is {config.label_smoothing}; give a share from 0 to below 0.5.")
+    if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
+        raise InputError(f"The EMA decay is {config.ema_decay}; give a number from 0 to below 1, such as 0.99.")
+    scale = config.through_guidance
+    if scale is not None and not (math.isfinite(scale) and scale > 1):
+        raise InputError(f"The guidance scale to train through is {scale}; give a number above 1, such as 4.")
     low, high = config.timestep_range
     if not 0 <= low < high <= 1:
         raise InputError(f"The timestep range is {low} to {high}; give two rising shares from 0 to 1.")

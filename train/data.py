@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +28,14 @@ class PreferencePair:
     """Two pictures of one prompt, of which a person (or a scorer) liked one better.
 
     preferred, rejected: float16 latents (C, H, W) at UNet scale, as a pipeline has them before VAE decoding.
-    source: where the preference comes from, a vote id or FILE#ROW.
+    source: where the preference comes from, a vote id or FILE#ROW. weight: how much the pair counts, 1 on average.
     """
 
     prompt: str
     preferred: np.ndarray
     rejected: np.ndarray
     source: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def reverse_pairs(pairs: Iterable[PreferencePair]) -> list[PreferencePair]:
 
     Training any preference method on the result teaches what people dislike.
     """
-    return [PreferencePair(pair.prompt, pair.rejected, pair.preferred, pair.source) for pair in pairs]
+    return [replace(pair, preferred=pair.rejected, rejected=pair.preferred) for pair in pairs]
 
 
 def from_store(
@@ -110,10 +111,10 @@ def _is_whole(pair: PreferencePair) -> bool:
 
 
 def hash_pairs(pairs: Iterable[PreferencePair]) -> str:
-    """sha256 over prompts and latents in order: two sets with the same hash train the same adapter."""
+    """sha256 over prompts, weights and latents in order: two sets with the same hash train the same adapter."""
     digest = hashlib.sha256()
     for pair in pairs:
-        digest.update(pair.prompt.encode() + b"\0")
+        digest.update(pair.prompt.encode() + b"\0" + repr(pair.weight).encode())
         for latents in (pair.preferred, pair.rejected):
             digest.update(str(latents.shape).encode())
             digest.update(np.ascontiguousarray(latents, dtype=np.float16).tobytes())

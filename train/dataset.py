@@ -7,7 +7,6 @@ second run (or the reversed one) encodes nothing.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -22,6 +21,7 @@ from PIL import Image, ImageOps
 from npo_core.errors import InputError
 from npo_core.media import open_image
 from train.data import PairSet, PreferencePair, usable
+from train.files import write_array
 
 COLUMNS = ("caption", "jpg_0", "jpg_1", "label_0", "label_1")
 ENCODE_PAIRS = 4  # pairs that the VAE encodes at once
@@ -47,7 +47,7 @@ class LatentCache:
         readable = {file: image for file, image in images.items() if image is not None}
         if readable:
             for file, latents in zip(readable, self._encode(list(readable.values())), strict=True):
-                _write(file, latents)
+                write_array(file, latents)
         return [np.load(file) if images.get(file, True) is not None else None for file in files]
 
     def _file(self, picture: bytes) -> Path:
@@ -150,12 +150,3 @@ def _open_rows(source: str, split: str) -> Iterable[Mapping[str, Any]]:
         raise InputError(
             f"The data set {source} cannot be opened ({reason}); give a Parquet file or a Hub id."
         ) from None
-
-
-def _write(file: Path, latents: np.ndarray) -> None:
-    """Appears complete or not at all: a killed run leaves no broken latents behind."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    with partial.open("wb") as opened:
-        np.save(opened, latents)
-    os.replace(partial, file)

@@ -32,7 +32,8 @@ from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
 from npo_core.requests import resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS
-from train.records import write_json
+from train.files import write_json
+from train.grids import draw_grid
 
 GRID_ROWS = 12  # prompts on the grid: more cannot be looked at
 
@@ -251,16 +252,6 @@ def as_text(table: dict[str, Any]) -> str:
         low, high = row["win_rate_95"]
         lines.append(f"{row['variant']} against {row['against']}: {row['win_rate']:.3f}   {low:.3f} to {high:.3f}")
     return "\n".join(lines)
-
-
-def draw_grid(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """One row a request, one column a variant, two pixels apart."""
-    width_px, height_px = rows[0][0].size
-    grid = Image.new("RGB", (len(rows[0]) * (width_px + 2) - 2, len(rows) * (height_px + 2) - 2), "white")
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            grid.paste(image, (x * (width_px + 2), y * (height_px + 2)))
-    return grid
 
 
 def _guidance_scales(text: str | None) -> list[float]:

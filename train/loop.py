@@ -1,4 +1,4 @@
-"""The engine behind train.npo and train.dpo: preference pairs in, a LoRA out.
+"""The engine behind every trainer here: an objective in, a LoRA out.
 
     result = train_adapter(TrainConfig(family="emoji", output_dir=Path("out")), pairs)
 
@@ -14,60 +14,72 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from torch import Tensor
 from tqdm import tqdm
 
+from npo_core.adapters import ADAPTER_FILE_NAME
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily, get_family
 from npo_core.media import sha256_file
 from npo_core.pipelines import load_pipeline
-from npo_core.weights import peft_adapter, save_adapter
+from npo_core.weights import LowRankWeights, peft_adapter
 from train.config import TrainConfig, check_config
 from train.data import PreferencePair, hash_pairs
-from train.draws import DrawPlan
-from train.losses import LOSSES, preference_margin
-from train.model import (
-    NoiseSchedule,
-    ReferenceSwitch,
-    base_name,
-    encode_prompts,
-    fast_attention,
-    hash_unet,
-    trainable_lora,
+from train.files import write_text
+from train.model import base_name, borrowed_weights, fast_attention, merged, trainable_lora
+from train.network import Network, PromptTable, encode_prompts, hash_weights
+from train.objectives import (
+    GuidedObjective,
+    MakeObjective,
+    Objective,
+    PreferenceObjective,
+    ReferenceErrors,
+    reference_key,
 )
-from train.records import Checkpoint, load_checkpoint, prepare_folder, save_checkpoint, summarise, write_records
+from train.optimizers import make_optimizer
+from train.records import (
+    METRICS_FILE_NAME,
+    Checkpoint,
+    load_checkpoint,
+    prepare_folder,
+    save_checkpoint,
+    summarise,
+    table,
+    write_records,
+)
+from train.results import write_results
+from train.speed import plan_speed
+from train.validation import HeldOut, Validator
 
-__all__ = ["StepMetrics", "TrainConfig", "TrainResult", "train_adapter"]
-
-METRICS = ("loss", "accuracy", "margin", "preferred_mse", "rejected_mse")
+__all__ = ["StepMetrics", "TrainConfig", "TrainResult", "train_adapter", "train_objective"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """How training stands after a step; means over the step's pairs.
-
-    accuracy: the share of pairs with a margin above 0. margin: see losses.py. *_mse: the policy's errors.
-    """
+    """How training stands after a step. values: the objective's metrics, means over the step's examples."""
 
     step: int
     total_steps: int
-    loss: float
-    accuracy: float
-    margin: float
-    preferred_mse: float
-    rejected_mse: float
+    values: dict[str, float]
     pairs_per_s: float
+
+    def __getattr__(self, name: str) -> float:
+        """The metric called `name`."""
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
 
 
 @dataclass(frozen=True)
@@ -79,53 +91,133 @@ class TrainResult:
     metrics: dict[str, Any]
 
 
+OnStep = Callable[[StepMetrics], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train on. make: builds the objective once the network stands. sources: where the examples come from, for
+    the records. facts: what makes this data this data. shape: the latents', (C, H, W) or (F, C, H, W)."""
+
+    make: MakeObjective
+    sources: Sequence[str]
+    facts: dict[str, Any]
+    shape: tuple[int, ...]
+
+
 def train_adapter(
     config: TrainConfig,
     pairs: Sequence[PreferencePair],
-    pipeline: StableDiffusionPipeline | ModelFamily | None = None,
-    on_step: Callable[[StepMetrics], None] | None = None,
+    pipeline: Any = None,
+    on_step: OnStep | None = None,
+    *,
+    held_out: Sequence[PreferencePair] = (),
+    validators: Sequence[Validator] = (),
+    aligned: LowRankWeights | None = None,
 ) -> TrainResult:
     """Trains a LoRA that makes each pair's preferred picture likelier and its rejected one less likely.
 
-    For a negative model give `reverse_pairs(pairs)`. `pipeline` is a loaded base (left as it was), or a family whose
-    base to load; None stands for the family that `config` names. Writes pytorch_lora_weights.safetensors, config.json,
-    metrics.json and provenance.json into `config.output_dir`, and checkpoint.pt while it runs.
-    Raises InputError for settings out of range, pairs that do not fit the model and a checkpoint of another run.
+    For a negative model give `reverse_pairs(pairs)`; with `config.through_guidance` the pairs as given, and `aligned`.
+    `pipeline` is a loaded base (left as it was), or a family whose base to load; None stands for the family that
+    `config` names. `held_out` pairs, in the same order, and `validators` are asked every `config.validate_every` steps.
+    Writes pytorch_lora_weights.safetensors, comfyui_lora.safetensors, config.json, metrics.json, metrics.csv,
+    provenance.json, curves.png and a model card README.md into `config.output_dir`, and checkpoint.pt while it runs.
+    Raises InputError for settings out of range, pairs that do not fit the model and a checkpoint of another run, and
+    when the loss is no longer a number.
     """
     check_config(config)
+    if config.through_guidance is not None and aligned is None:
+        raise InputError("Training through guidance needs the aligned model; choose a family that has one.")
+    loaded = _loaded(config, pipeline)
+    check_pairs([*pairs, *held_out], loaded)
+    size_px = _size_px(pairs[0].preferred.shape, loaded)
+
+    def prepare(device: torch.device) -> PromptTable:
+        texts = [pair.prompt for pair in (*pairs, *held_out)]
+        return encode_prompts(loaded, texts, device, size_px, config.cache_dir)
+
+    kind = PreferenceObjective if config.through_guidance is None else GuidedObjective
+    facts = {"pairs_sha256": hash_pairs(pairs)}
+    with ExitStack() as stack:
+        if config.through_guidance is not None and aligned is not None:
+            stack.enter_context(merged(loaded.unet, aligned))
+        run_facts = {"base": base_name(loaded), "base_unet_sha256": hash_weights(loaded.unet)}
+
+        def make(network: Network) -> Objective:
+            table = prepare(network.device)
+            shared = _shared_errors(config, run_facts, pairs, network)
+            if held_out:
+                still = replace(config, seed=config.seed + 1, caption_dropout=0.0)
+                watched.append(HeldOut(kind(still, held_out, table, network), len(held_out)))
+            return kind(config, pairs, table, network, shared)
+
+        watched: list[Validator] = list(validators)
+        task = Task(make, [pair.source for pair in pairs], {**run_facts, **facts}, pairs[0].preferred.shape)
+        return _train(config, task, loaded, watched, on_step)
+
+
+def train_objective(
+    config: TrainConfig,
+    task: Task,
+    pipeline: Any = None,
+    on_step: OnStep | None = None,
+    *,
+    validators: Sequence[Validator] = (),
+) -> TrainResult:
+    """Trains a LoRA by an objective of its own; otherwise as `train_adapter`."""
+    check_config(config)
+    loaded = _loaded(config, pipeline)
+    facts = {"base": base_name(loaded), "base_unet_sha256": hash_weights(loaded.unet), **task.facts}
+    return _train(config, replace(task, facts=facts), loaded, list(validators), on_step)
+
+
+def _loaded(config: TrainConfig, pipeline: Any) -> Any:
     if pipeline is None:
         pipeline = get_family(config.family)
-    loaded = load_pipeline(pipeline) if isinstance(pipeline, ModelFamily) else pipeline
-    return _train(config, pairs, loaded, on_step)
+    return load_pipeline(pipeline) if isinstance(pipeline, ModelFamily) else pipeline
+
+
+def _size_px(shape: tuple[int, ...], pipeline: Any) -> tuple[int, int]:
+    """Height and width of the pictures behind latents (..., H, W)."""
+    scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+    return shape[-2] * scale, shape[-1] * scale
+
+
+def _shared_errors(
+    config: TrainConfig, facts: dict[str, Any], pairs: Sequence[PreferencePair], network: Network
+) -> ReferenceErrors | None:
+    if not config.share_reference or config.through_guidance is not None or config.cache_dir is None:
+        return None
+    key = reference_key(config, facts, pairs, network.processes)
+    file = config.cache_dir / "reference" / f"{key}.f32"
+    return ReferenceErrors(file, pairs, config.max_train_steps * config.batch_size)
 
 
 def _train(
-    config: TrainConfig,
-    pairs: Sequence[PreferencePair],
-    pipeline: StableDiffusionPipeline,
-    on_step: Callable[[StepMetrics], None] | None,
+    config: TrainConfig, task: Task, pipeline: Any, validators: list[Validator], on_step: OnStep | None
 ) -> TrainResult:
-    check_pairs(pairs, pipeline)
     prepare_folder(config.output_dir)
     accelerator = _accelerator(config)
-    unet, home, checkpointing = pipeline.unet, pipeline.unet.device, pipeline.unet.is_gradient_checkpointing
-    facts = {"base": base_name(pipeline), "base_unet_sha256": hash_unet(unet)}
-    unet.to(accelerator.device)
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+    unet, checkpointing = pipeline.unet, pipeline.unet.is_gradient_checkpointing
     alpha = config.rank if config.lora_alpha is None else config.lora_alpha
     try:
-        with trainable_lora(unet, config.rank, alpha, config.targets, config.seed) as weights:
-            run = _Run(config, pairs, pipeline, accelerator, weights, facts)
-            with fast_attention(accelerator.device, config.mixed_precision):
-                return run.to_the_end(on_step)
+        with (
+            borrowed_weights(unet, accelerator.device, config.mixed_precision),
+            trainable_lora(unet, config.rank, alpha, config.targets, config.seed) as weights,
+            fast_attention(accelerator.device, config.mixed_precision),
+        ):
+            run = _Run(config, task, pipeline, accelerator, weights, validators)
+            return run.to_the_end(on_step)
     finally:
-        unet.to(home)
-        if config.gradient_checkpointing and not checkpointing:
-            unet.disable_gradient_checkpointing()
+        _set_checkpointing(unet, checkpointing)
+        unet._compiled_call_impl = None
 
 
-def check_pairs(pairs: Sequence[PreferencePair], pipeline: StableDiffusionPipeline) -> None:
+def _set_checkpointing(unet: Any, on: bool) -> None:
+    unet.enable_gradient_checkpointing() if on else unet.disable_gradient_checkpointing()
+
+
+def check_pairs(pairs: Sequence[PreferencePair], pipeline: Any) -> None:
     """Raises InputError unless there are pairs, all of one size and with the channels of the base."""
     if not pairs:
         raise InputError("There are no preference pairs to train on; collect some picks first.")
@@ -146,7 +238,12 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     state = AcceleratorState() if AcceleratorState._shared_state else None
     if state is not None and state.num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu")
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=config.device == "cpu",
+        log_with=config.track_with,
+        project_dir=config.output_dir,
+    )
     parts = accelerator.num_processes * config.gradient_accumulation_steps
     if config.batch_size % parts:
         raise InputError(
@@ -162,157 +259,249 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
-        pairs: Sequence[PreferencePair],
-        pipeline: StableDiffusionPipeline,
+        task: Task,
+        pipeline: Any,
         accelerator: Accelerator,
         weights: list[torch.nn.Parameter],
-        facts: dict[str, Any],
+        validators: list[Validator],
     ) -> None:
-        self.config, self.accelerator, self.weights = config, accelerator, weights
-        device = accelerator.device
-        self.schedule = NoiseSchedule(pipeline, device)
-        self.loss = LOSSES[config.loss]
-        self.unet = pipeline.unet
-        self.switch = ReferenceSwitch(self.unet)
-        stacked = [torch.from_numpy(_both(pair)) for pair in pairs]
-        self.latents = torch.stack(stacked).to(device)  # (N, 2, C, H, W) float16
-        prompts = [pair.prompt for pair in pairs]
-        self.embeddings, rows = encode_prompts(pipeline, prompts, device)  # (P, tokens, width)
-        self.prompt_rows = torch.tensor([rows[prompt] for prompt in prompts], device=device)  # (N,)
-        low, high = (round(end * self.schedule.timesteps) for end in config.timestep_range)
-        self.plan = DrawPlan(config.seed, len(pairs), self.latents.shape[2:], (low, high), config.caption_dropout)
-        optimizer = torch.optim.AdamW(
-            weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda")
-        )
-        self.policy, self.optimizer = accelerator.prepare(self.unet, optimizer)
-        self.pairs, self.facts = pairs, {**facts, "pairs_sha256": hash_pairs(pairs)}
+        self.config, self.task, self.accelerator, self.weights = config, task, accelerator, weights
+        self.unet, self.validators = pipeline.unet, validators
+        optimizer = make_optimizer(config, weights, accelerator.device)
+        policy, self.optimizer = accelerator.prepare(self.unet, optimizer)
+        self.policy = policy
+        self.objective = task.make(Network(policy, self.unet, pipeline, accelerator))
+        self.names = self.objective.metrics
+        self.ema = None if config.ema_decay is None else [weight.detach().clone() for weight in weights]
         self.step = 0
-        self.history: list[Tensor] = []  # one (METRICS,) tensor a step, on the device: reading it would wait for it
+        self.history: list[Tensor] = []  # one (metrics,) tensor a step, on the device: reading it would wait for it
+        self.rows: list[dict[str, float]] = []  # of metrics.csv
+        self.best: tuple[float, int, list[Tensor]] | None = None  # held-out accuracy, step, weights
+        self.checked = 0  # steps whose losses were seen to be numbers
 
-    def to_the_end(self, on_step: Callable[[StepMetrics], None] | None) -> TrainResult:
+    def to_the_end(self, on_step: OnStep | None) -> TrainResult:
         """All remaining steps, with checkpoints, then the files."""
         config, main = self.config, self.accelerator.is_main_process
         self._restore()
+        self._choose_speed()
         if main:
-            write_records(config, self.facts, self.pairs)
+            write_records(config, self.task.facts, self.task.sources)
+        if config.track_with:
+            self.accelerator.init_trackers("npo", {k: str(v) for k, v in config.as_json().items()})
         first, started = self.step, time.perf_counter()
         bar = tqdm(total=config.max_train_steps, initial=first, unit="step", disable=not (config.progress and main))
         with bar:
-            while self.step < config.max_train_steps:
+            while self.step < config.max_train_steps and not self._stalled():
                 self.history.append(self._train_step())
                 self.step += 1
                 speed = (self.step - first) * config.batch_size / (time.perf_counter() - started)
                 bar.update()
                 if on_step is not None:
-                    values = dict(zip(METRICS, self.history[-1].tolist(), strict=True))
-                    on_step(StepMetrics(self.step, config.max_train_steps, pairs_per_s=speed, **values))
-                if self.step % config.log_every == 0:
-                    recent = torch.stack(self.history[-config.log_every :]).mean(0).tolist()
-                    bar.set_postfix(loss=f"{recent[0]:.4f}", accuracy=f"{recent[1]:.2f}", pairs_per_s=f"{speed:.1f}")
-                if self.step % config.checkpoint_every == 0 and main:
+                    values = dict(zip(self.names, self.history[-1].tolist(), strict=True))
+                    on_step(StepMetrics(self.step, config.max_train_steps, values, speed))
+                if self._due(config.log_every):
+                    self._log(speed, bar)
+                if self._due(config.validate_every):
+                    self._validate()
+                if self._due(config.checkpoint_every):
                     self._save_checkpoint()
-        elapsed_s = time.perf_counter() - started
-        return self._finish(elapsed_s, (self.step - first) * config.batch_size)
+        return self._finish(time.perf_counter() - started, (self.step - first) * config.batch_size)
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and self.step % every == 0
 
     def _train_step(self) -> Tensor:
-        """One update of the weights; returns the step's METRICS, (5,)."""
+        """One update of the weights; returns the step's metrics, (M,)."""
         config, processes = self.config, self.accelerator.num_processes
-        size = config.batch_size // (processes * config.gradient_accumulation_steps)  # pairs in one forward pass
+        parts_count = config.gradient_accumulation_steps
+        size = config.batch_size // (processes * parts_count)  # examples in one forward pass
         start = self.step * config.batch_size + self.accelerator.process_index * (config.batch_size // processes)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(config, self.step)
         parts = []
-        for part in range(config.gradient_accumulation_steps):
-            loss, metrics = self._losses(start + part * size, start + (part + 1) * size)
-            self.accelerator.backward(loss / config.gradient_accumulation_steps)
-            parts.append(metrics)
+        for part in range(parts_count):
+            with self._gradients_shared(part == parts_count - 1):
+                loss, metrics = self.objective.losses(start + part * size, start + (part + 1) * size)
+                self.accelerator.backward(loss / parts_count)
+            parts.append(metrics.detach())
         if config.max_grad_norm is not None:
             self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.ema is not None and config.ema_decay is not None:
+            torch._foreach_lerp_(self.ema, [weight.detach() for weight in self.weights], 1 - config.ema_decay)
         metrics = torch.stack(parts).mean(0)
         return self.accelerator.reduce(metrics, "mean") if processes > 1 else metrics
 
-    def _losses(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """The mean loss over positions first .. last-1, and their METRICS."""
-        device, draws = self.accelerator.device, self.plan.at(first, last)
-        chosen = torch.from_numpy(draws.pairs).to(device)  # (B,)
-        clean = self.latents[chosen].float().transpose(0, 1).flatten(0, 1)  # (B, 2, C, H, W) -> (2B, C, H, W)
-        # The same noise and timestep for both pictures of a pair: what differs is the picture alone.
-        noise = torch.from_numpy(draws.noise).to(device).repeat(2, 1, 1, 1)
-        timesteps = torch.from_numpy(draws.timesteps).to(device).repeat(2)
-        dropped = torch.from_numpy(draws.caption_dropped).to(device)
-        text = self.embeddings[self.prompt_rows[chosen].masked_fill(dropped, 0)].repeat(2, 1, 1)
-        noisy = self.schedule.noisy(clean, noise, timesteps)
-        target = self.schedule.target(clean, noise, timesteps)
-        with self.switch.reference(), self.accelerator.autocast():
-            reference = self.unet(noisy, timesteps, text, return_dict=False)[0]
-        with self.accelerator.autocast():
-            policy = self.policy(noisy, timesteps, text, return_dict=False)[0]
-        reference_mse, policy_mse = _mse(reference, target).chunk(2), _mse(policy, target).chunk(2)  # 2 x (B,)
-        errors = (policy_mse[0], policy_mse[1], reference_mse[0], reference_mse[1])
-        loss = self.loss(*errors, self.config.beta_dpo).mean()
-        with torch.no_grad():
-            margin = preference_margin(*errors)
-            accuracy = (margin > 0).float().mean()
-            metrics = torch.stack([loss, accuracy, margin.mean(), policy_mse[0].mean(), policy_mse[1].mean()])
-        return loss, metrics.detach()
+    def _gradients_shared(self, last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange gradients once a step, after the last part."""
+        return nullcontext() if last else self.accelerator.no_sync(self.policy)
+
+    def _choose_speed(self) -> None:
+        config = self.config
+        size = config.batch_size // (self.accelerator.num_processes * config.gradient_accumulation_steps)
+
+        def probe(examples: int) -> None:
+            loss, _ = self.objective.losses(0, examples)
+            self.accelerator.backward(loss)
+            self.optimizer.zero_grad()
+
+        set_checkpointing = partial(_set_checkpointing, self.unet)
+        left = config.max_train_steps - self.step
+        plan = plan_speed(config, self.accelerator.device, left, size, probe, set_checkpointing)
+        set_checkpointing(plan.checkpointing)
+        if plan.compile:
+            self.unet.compile()
+        if self.accelerator.is_main_process:
+            logger.info("Speed: %s.", plan.reason)
+
+    def _check_finite(self) -> None:
+        """Raises InputError when a loss or a weight is no longer a number; what was saved stays."""
+        losses = torch.stack([values[0] for values in self.history[self.checked :]] or [torch.zeros(())])
+        good = bool(torch.isfinite(losses).all()) and all(bool(torch.isfinite(w).all()) for w in self.weights)
+        if good:
+            self.checked = self.step
+            return
+        folder, kept = self.config.output_dir, self.step - self.step % self.config.checkpoint_every
+        kept = min(kept, self.checked)
+        raise InputError(
+            f"The loss was no longer a number between steps {self.checked} and {self.step}; the last good checkpoint "
+            f"({'none yet' if kept == 0 else f'step {kept}'}) stays in {folder}. Lower the learning rate of "
+            f"{self.config.learning_rate:g} or use --mixed-precision no, in another --output-dir."
+        )
+
+    def _log(self, speed: float, bar: Any) -> None:
+        self._check_finite()
+        recent = torch.stack(self.history[-self.config.log_every :]).mean(0).tolist()
+        values = dict(zip(self.names, recent, strict=True))
+        values |= {"learning_rate": learning_rate_at(self.config, self.step - 1), "pairs_per_s": round(speed, 2)}
+        shown = {name: f"{values[name]:.4g}" for name in ("loss", "accuracy", "pairs_per_s") if name in values}
+        bar.set_postfix(shown)
+        self._note(values)
+
+    def _note(self, values: dict[str, float]) -> None:
+        """Adds to this step's row of metrics.csv and to the trackers."""
+        if not self.rows or self.rows[-1]["step"] != self.step:
+            self.rows.append({"step": self.step})
+        self.rows[-1] |= values
+        if self.accelerator.is_main_process:
+            write_text(self.config.output_dir / METRICS_FILE_NAME, table(self.rows))
+        if self.config.track_with:
+            self.accelerator.log(values, step=self.step)
+
+    def _validate(self) -> None:
+        """Asks the validators about the weights that would be kept now."""
+        self._check_finite()
+        values: dict[str, float] = {}
+        with self._result_weights():
+            for validator in self.validators:
+                if self.accelerator.is_main_process or validator.everywhere:
+                    values |= validator.measure(self.step, lambda: peft_adapter(self.unet), self.config.output_dir)
+            accuracy = values.get("held_out_accuracy")
+            if accuracy is not None and (self.best is None or accuracy > self.best[0]):
+                self.best = (accuracy, self.step, [weight.detach().clone() for weight in self.weights])
+        self.accelerator.wait_for_everyone()
+        if values:
+            self._note(values)
+
+    def _stalled(self) -> bool:
+        """Whether the held-out accuracy has not risen for `early_stop` validations."""
+        config = self.config
+        if config.early_stop is None or config.validate_every is None or self.best is None:
+            return False
+        return self.step - self.best[1] >= config.early_stop * config.validate_every
+
+    def _result_weights(self) -> _Swapped:
+        """Within it the LoRA has the weights that are the result: the moving average where one is kept."""
+        return _Swapped(self.weights, self.ema)
 
     def _restore(self) -> None:
         if not self.config.resume:
             return
-        found = load_checkpoint(self.config, self.facts)
+        found = load_checkpoint(self.config, self.task.facts)
         if found is None:
             logger.info("No checkpoint in %s: starting from the first step.", self.config.output_dir)
             return
         if len(found.weights) != len(self.weights):
             raise InputError(f"The checkpoint in {self.config.output_dir} is of another model; start without --resume.")
+        device = self.accelerator.device
         with torch.no_grad():
             for weight, saved in zip(self.weights, found.weights, strict=True):
                 weight.copy_(saved)
+            for average, saved in zip(self.ema or [], found.ema, strict=True):
+                average.copy_(saved)
         self.optimizer.load_state_dict(found.optimizer)
-        self.step = found.step
-        self.history = list(found.history.to(self.accelerator.device))
+        if self.accelerator.scaler is not None and found.scaler:
+            self.accelerator.scaler.load_state_dict(found.scaler)
+        self.step = self.checked = found.step
+        self.history = list(found.history.to(device))
+        self.rows = found.rows
+        if found.best is not None:
+            accuracy, step, weights = found.best
+            self.best = (accuracy, step, [weight.to(device) for weight in weights])
 
     def _save_checkpoint(self) -> None:
-        weights = [weight.detach().cpu() for weight in self.weights]
-        history = torch.stack(self.history).cpu()
-        save_checkpoint(self.config, self.facts, Checkpoint(self.step, weights, self.optimizer.state_dict(), history))
+        self._check_finite()
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        state = Checkpoint(
+            step=self.step,
+            weights=[weight.detach().cpu() for weight in self.weights],
+            optimizer=self.optimizer.state_dict(),
+            history=torch.stack(self.history).cpu(),
+            ema=[average.cpu() for average in self.ema or []],
+            scaler=scaler.state_dict() if scaler is not None else {},
+            rows=self.rows,
+            best=self.best and (self.best[0], self.best[1], [weight.cpu() for weight in self.best[2]]),
+        )
+        save_checkpoint(self.config, self.task.facts, state)
 
-    def _finish(self, elapsed_s: float, pairs_seen: int) -> TrainResult:
+    def _finish(self, elapsed_s: float, examples_seen: int) -> TrainResult:
         config = self.config
-        path = config.output_dir / "pytorch_lora_weights.safetensors"
-        speed = pairs_seen / elapsed_s if pairs_seen else None
+        self._save_checkpoint()
         history = torch.stack(self.history).cpu()
         metrics = {
             "steps": self.step,
-            "pairs": len(self.pairs),
+            "pairs": len(self.task.sources),
             "pairs_seen": self.step * config.batch_size,
             "elapsed_s": round(elapsed_s, 3),
-            "pairs_per_s": None if speed is None else round(speed, 2),
-            **summarise(METRICS, history, config.log_every),
+            "pairs_per_s": round(examples_seen / elapsed_s, 2) if examples_seen else None,
+            **summarise(self.names, history, config.log_every),
         }
+        if self.best is not None:
+            metrics |= {"held_out_accuracy": self.best[0], "best_step": self.best[1]}
+        kept = self.best[2] if self._stalled() and self.best else self.ema
         if self.accelerator.is_main_process:
-            path = save_adapter(peft_adapter(self.unet), config.output_dir)
-            self._save_checkpoint()
-            write_records(config, self.facts, self.pairs, metrics, path)
+            with _Swapped(self.weights, kept):
+                weights = peft_adapter(self.unet)
+                write_results(config, self.task.facts, self.task.sources, weights, metrics, self.rows)
         self.accelerator.wait_for_everyone()
+        if config.track_with:
+            self.accelerator.end_training()
+        path = config.output_dir / ADAPTER_FILE_NAME
         return TrainResult(path, sha256_file(path), metrics)
 
 
+class _Swapped:
+    """Within it `weights` hold `others`, where there are some."""
+
+    def __init__(self, weights: Sequence[torch.nn.Parameter], others: Sequence[Tensor] | None) -> None:
+        self._weights, self._others = weights, others
+
+    def __enter__(self) -> None:
+        self._kept = [weight.data for weight in self._weights]
+        for weight, other in zip(self._weights, self._others or self._kept, strict=True):
+            weight.data = other
+
+    def __exit__(self, *error: object) -> None:
+        for weight, kept in zip(self._weights, self._kept, strict=True):
+            weight.data = kept
+
+
 def learning_rate_at(config: TrainConfig, step: int) -> float:
-    """The learning rate of update `step` (from 0): a linear warm-up, then constant or a cosine to zero."""
+    """The learning rate of update `step` (from 0): a linear warm-up, then constant, or falling to zero at the end."""
     warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    if config.lr_schedule == "constant":
-        return config.learning_rate * warm
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.max_train_steps))
-
-
-def _both(pair: PreferencePair) -> np.ndarray:
-    """(2, C, H, W) float16, preferred first."""
-    return np.stack([pair.preferred, pair.rejected]).astype(np.float16, copy=False)
-
-
-def _mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """One mean squared error per sample, (2B, C, H, W) -> (2B,), in float32."""
-    return (prediction.float() - target).pow(2).flatten(1).mean(1)
+    done = step / config.max_train_steps
+    fallen = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
+    return config.learning_rate * warm * fallen[config.lr_schedule]

@@ -1,20 +1,20 @@
-"""Preference losses for diffusion models: LOSSES name -> f(four errors, beta) -> (B,).
+"""Preference losses for diffusion models: LOSSES name -> f(preferred_reward, rejected_reward) -> (B,).
 
-All of them see a pair of pictures through one number, the margin: how much further the policy has moved away from the
-reference, in favour of the preferred picture,
+All of them see a picture through its implicit reward: how much better than the reference the policy denoises it,
 
-    margin = (reference_preferred - policy_preferred) - (reference_rejected - policy_rejected)
+    reward = beta * K * (reference_mse - policy_mse)
 
-where each term is one sample's mean squared error at the same noise and timestep. 0 means that the policy still is the
-reference; above 0 it denoises the preferred picture better and the rejected one worse. Exchanging preferred and
-rejected negates the margin, which is all that negative preference optimisation (arXiv 2505.11245) asks for.
+with one sample's mean squared errors at the same noise and timestep. It is 0 while the policy still is the reference.
+The margin of a pair is preferred_reward - rejected_reward. Exchanging preferred and rejected negates the margin, which
+is all that negative preference optimisation (arXiv 2505.11245) asks for.
 
-Diffusion-DPO (arXiv 2311.12908, eq. 14) multiplies the margin by beta * T * omega(lambda_t). As its published code
+Diffusion-DPO (arXiv 2311.12908, eq. 14) multiplies the errors by beta * T * omega(lambda_t). As its published code
 does, T * omega is the constant K = 0.5 here. (Some scripts leave K out: their beta is twice as strong as ours.)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,64 +22,63 @@ from torch import Tensor
 from torch.nn import functional
 
 K = 0.5
+MIXED = 0.5  # the share of the policy in the bounded loss's mixture; 1 would be the sigmoid loss
 
-PreferenceLoss = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
-
-
-def preference_margin(
-    policy_preferred_mse: Tensor,
-    policy_rejected_mse: Tensor,
-    reference_preferred_mse: Tensor,
-    reference_rejected_mse: Tensor,
-) -> Tensor:
-    """The margin of each pair, (B,), from four mean squared errors of shape (B,)."""
-    return (reference_preferred_mse - policy_preferred_mse) - (reference_rejected_mse - policy_rejected_mse)
+PreferenceLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def sigmoid_loss(
-    policy_preferred_mse: Tensor,
-    policy_rejected_mse: Tensor,
-    reference_preferred_mse: Tensor,
-    reference_rejected_mse: Tensor,
-    beta: float,
-) -> Tensor:
-    """Diffusion-DPO, -log sigmoid(beta * K * margin), (B,): log 2 at margin 0, falling towards 0."""
-    margin = preference_margin(
-        policy_preferred_mse, policy_rejected_mse, reference_preferred_mse, reference_rejected_mse
-    )
-    return -functional.logsigmoid(beta * K * margin)
+def implicit_reward(policy_mse: Tensor, reference_mse: Tensor, beta: float) -> Tensor:
+    """beta * K * (reference_mse - policy_mse), (B,), from mean squared errors of shape (B,)."""
+    return beta * K * (reference_mse - policy_mse)
 
 
-def hinge_loss(
-    policy_preferred_mse: Tensor,
-    policy_rejected_mse: Tensor,
-    reference_preferred_mse: Tensor,
-    reference_rejected_mse: Tensor,
-    beta: float,
-) -> Tensor:
-    """SLiC (arXiv 2305.10425), max(0, 1 - beta * K * margin), (B,): 1 at margin 0, exactly 0 once it is large."""
-    margin = preference_margin(
-        policy_preferred_mse, policy_rejected_mse, reference_preferred_mse, reference_rejected_mse
-    )
-    return torch.relu(1 - beta * K * margin)
+def sigmoid_loss(preferred_reward: Tensor, rejected_reward: Tensor) -> Tensor:
+    """Diffusion-DPO, -log sigmoid(margin), (B,): log 2 at margin 0, falling towards 0."""
+    return -functional.logsigmoid(preferred_reward - rejected_reward)
 
 
-def ipo_loss(
-    policy_preferred_mse: Tensor,
-    policy_rejected_mse: Tensor,
-    reference_preferred_mse: Tensor,
-    reference_rejected_mse: Tensor,
-    beta: float,
-) -> Tensor:
-    """IPO (arXiv 2310.12036, eq. 17), (beta * K * margin - 1/2)^2, (B,): 1/4 at margin 0, least at a finite margin.
+def hinge_loss(preferred_reward: Tensor, rejected_reward: Tensor) -> Tensor:
+    """SLiC (arXiv 2305.10425), max(0, 1 - margin), (B,): 1 at margin 0, exactly 0 once it is large."""
+    return torch.relu(1 - (preferred_reward - rejected_reward))
 
-    This is beta^2 times the published (K * margin - 1/(2 beta))^2. Both are least at the same margin, 1/(2 beta K);
-    scaled like this the gradient does not vanish beside AdamW's epsilon when beta is in the hundreds.
+
+def ipo_loss(preferred_reward: Tensor, rejected_reward: Tensor) -> Tensor:
+    """IPO (arXiv 2310.12036, eq. 17), (margin - 1/2)^2, (B,): 1/4 at margin 0, least at a finite margin.
+
+    This is beta^2 times the published (margin / beta - 1/(2 beta))^2. Both are least at the same margin; scaled like
+    this the gradient does not vanish beside AdamW's epsilon when beta is in the hundreds.
     """
-    margin = preference_margin(
-        policy_preferred_mse, policy_rejected_mse, reference_preferred_mse, reference_rejected_mse
-    )
-    return (beta * K * margin - 0.5) ** 2
+    return (preferred_reward - rejected_reward - 0.5) ** 2
 
 
-LOSSES: dict[str, PreferenceLoss] = {"sigmoid": sigmoid_loss, "ipo": ipo_loss, "hinge": hinge_loss}
+def bounded_loss(preferred_reward: Tensor, rejected_reward: Tensor) -> Tensor:
+    """Bounded DPO (arXiv 2506.12725; for diffusion Diff-SNPO, ICLR 2026), (B,): log 2 at rewards 0.
+
+    The rejected picture's likelihood is taken under a mixture of policy and reference, so that its reward becomes
+    log(MIXED * exp(rejected_reward) + 1 - MIXED), which never falls below log(1 - MIXED). However badly the rejected
+    picture is denoised, the loss then only falls further if the preferred one's likelihood rises; under the sigmoid
+    loss it may collapse as long as the rejected one's collapses faster.
+    """
+    log_share, log_rest = math.log(MIXED), math.log1p(-MIXED)
+    bounded = torch.logaddexp(rejected_reward + log_share, torch.full_like(rejected_reward, log_rest))
+    return -functional.logsigmoid(preferred_reward - bounded)
+
+
+LOSSES: dict[str, PreferenceLoss] = {
+    "sigmoid": sigmoid_loss,
+    "ipo": ipo_loss,
+    "hinge": hinge_loss,
+    "bounded": bounded_loss,
+}
+
+
+def smoothed(loss: PreferenceLoss, preferred_reward: Tensor, rejected_reward: Tensor, smoothing: float) -> Tensor:
+    """`loss` when a share `smoothing` of the preferences is expected to be the wrong way round, (B,).
+
+    Conservative DPO (Mitchell 2023, ericmitchell.ai/cdpo.pdf): (1 - s) * loss as given + s * loss exchanged. 0 is the
+    loss itself; at 1/2 nothing is preferred.
+    """
+    as_given = loss(preferred_reward, rejected_reward)
+    if smoothing == 0:
+        return as_given
+    return (1 - smoothing) * as_given + smoothing * loss(rejected_reward, preferred_reward)

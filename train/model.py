@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -14,13 +13,12 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import Stabl
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from npo_core.errors import InputError
+from npo_core.weights import LowRankWeights, check_fits
 from train.config import TARGETS
-
-TEXT_BATCH = 64  # prompts that the text encoder reads at once
 
 
 def base_name(pipeline: StableDiffusionPipeline) -> str:
@@ -64,10 +62,48 @@ def sampling_precision(mixed_precision: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def borrowed_weights(module: nn.Module, device: torch.device, mixed_precision: str) -> Iterator[None]:
+    """The weights of `module` on `device`; as they were, bit for bit, afterwards.
+
+    On a GPU they are kept in the precision of the products (autocast would cast the frozen weights again in every
+    forward pass) and convolutions in channels_last, the layout that its kernels are written for.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    originals = [tensor.data for tensor in tensors]
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision) if device.type == "cuda" else None
+    try:
+        for tensor in tensors:
+            wanted = dtype if tensor.is_floating_point() else None
+            layout = torch.channels_last if device.type == "cuda" and tensor.ndim == 4 else torch.preserve_format
+            tensor.data = tensor.data.to(device, wanted or tensor.dtype, memory_format=layout)
+        yield
+    finally:
+        for tensor, original in zip(tensors, originals, strict=True):
+            tensor.data = original
+
+
+@contextmanager
+def merged(unet: UNet2DConditionModel, weights: LowRankWeights) -> Iterator[None]:
+    """Within this context the layers of `unet` are W + scale * B @ A: its aligned model, say, as the frozen base."""
+    check_fits(weights, unet, "The adapter")
+    parameters = {name: unet.get_parameter(f"{name}.weight") for name in weights.layers}
+    originals = {name: parameter.data for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            layer = weights.layers[name]
+            product = (layer.b.flatten(1) @ layer.a.flatten(1)).view(parameter.shape) * layer.scale
+            parameter.data = parameter.data + product.to(parameter)
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data = originals[name]
+
+
 class ReferenceSwitch:
     """`with switch.reference():` makes a UNet with a LoRA answer as its base, so that no second UNet is needed."""
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: nn.Module) -> None:
         self._layers = [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
 
     @contextmanager
@@ -92,24 +128,6 @@ def fast_attention(device: torch.device, mixed_precision: str) -> AbstractContex
     if device.type == "cpu" and mixed_precision != "no":
         return sdpa_kernel(SDPBackend.MATH)
     return nullcontext()
-
-
-def encode_prompts(
-    pipeline: StableDiffusionPipeline, prompts: Sequence[str], device: torch.device
-) -> tuple[Tensor, dict[str, int]]:
-    """Embeddings (P, tokens, width) of the distinct prompts, and each one's row. Row 0 is the empty prompt."""
-    distinct = list(dict.fromkeys(["", *prompts]))
-    home = pipeline.text_encoder.device
-    pipeline.text_encoder.to(device)
-    try:
-        with torch.no_grad():
-            parts = [
-                pipeline.encode_prompt(distinct[start : start + TEXT_BATCH], device, 1, False)[0]
-                for start in range(0, len(distinct), TEXT_BATCH)
-            ]
-    finally:
-        pipeline.text_encoder.to(home)
-    return torch.cat(parts), {prompt: row for row, prompt in enumerate(distinct)}
 
 
 class NoiseSchedule:
@@ -139,12 +157,3 @@ class NoiseSchedule:
         if self._prediction_type == "v_prediction":
             return self._scheduler.get_velocity(clean, noise, timesteps)
         return clean
-
-
-def hash_unet(unet: UNet2DConditionModel) -> str:
-    """sha256 over the names and values of the UNet's weights, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(unet.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,21 +20,29 @@ from torch import Tensor
 from npo_core.errors import InputError
 from npo_core.media import sha256_file
 from train.config import TrainConfig
-from train.data import PreferencePair
+from train.files import replacing, write_json
 
 CHECKPOINT_FILE_NAME = "checkpoint.pt"
+METRICS_FILE_NAME = "metrics.csv"
 PROVENANCE_FILE_NAME = "provenance.json"
 LIBRARIES = ("torch", "diffusers", "peft", "accelerate", "transformers", "numpy")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after `step` updates. history: (step, metrics). The random state needs no place: see draws.py."""
+    """A run after `step` updates. history: (step, metrics). The random state needs no place: see draws.py.
+
+    ema: the moving averages, empty without them. rows: of metrics.csv. best: held-out accuracy, its step and weights.
+    """
 
     step: int
     weights: list[Tensor]
     optimizer: dict[str, Any]
     history: Tensor
+    ema: list[Tensor]
+    scaler: dict[str, Any]
+    rows: list[dict[str, float]]
+    best: tuple[float, int, list[Tensor]] | None
 
 
 def prepare_folder(output_dir: Path) -> None:
@@ -48,13 +57,10 @@ def prepare_folder(output_dir: Path) -> None:
 
 def save_checkpoint(config: TrainConfig, facts: dict[str, Any], checkpoint: Checkpoint) -> None:
     """Replaces the checkpoint in the output folder: a kill at any moment leaves the old one or the new one."""
-    file = config.output_dir / CHECKPOINT_FILE_NAME
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as opened:
-        torch.save({"identity": {**config.identity(), **facts}, **vars(checkpoint)}, opened)
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(partial, file)
+    content = io.BytesIO()  # torch turns a full disk into an error of its own; plain bytes do not
+    torch.save({"identity": {**config.identity(), **facts}, **vars(checkpoint)}, content)
+    with replacing(config.output_dir / CHECKPOINT_FILE_NAME) as opened:
+        opened.write(content.getbuffer())
 
 
 def load_checkpoint(config: TrainConfig, facts: dict[str, Any]) -> Checkpoint | None:
@@ -95,27 +101,33 @@ def summarise(names: Sequence[str], history: Tensor, window: int) -> dict[str, A
     return {**{f"final_{name}": value for name, value in zip(names, last, strict=True)}, "history": course}
 
 
+def table(rows: Sequence[dict[str, float]]) -> str:
+    """`rows` as CSV; a column that a row does not have is empty there."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    content = io.StringIO()
+    writer = csv.DictWriter(content, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue()
+
+
 def write_records(
-    config: TrainConfig,
-    facts: dict[str, Any],
-    pairs: Sequence[PreferencePair],
-    metrics: dict[str, Any] | None = None,
-    adapter: Path | None = None,
-) -> None:
-    """config.json and provenance.json, at the start; with metrics.json and the adapter's sha256 when it is finished."""
+    config: TrainConfig, facts: dict[str, Any], sources: Sequence[str], adapter: Path | None = None
+) -> dict[str, Any]:
+    """config.json and provenance.json, at the start; with the adapter's sha256 once it is finished."""
     provenance = {
         "family": config.family,
         "role": config.role,
         **facts,
-        "sources": [pair.source for pair in pairs],
+        "sources": list(sources),
         "versions": {"python": python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
     }
-    if metrics is not None and adapter is not None:
+    if adapter is not None:
         provenance["adapter_sha256"] = sha256_file(adapter)
         provenance["finished_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(config.output_dir / "metrics.json", metrics)
     write_json(config.output_dir / "config.json", config.as_json())
     write_json(config.output_dir / PROVENANCE_FILE_NAME, provenance)
+    return provenance
 
 
 def read_sources(output_dir: Path) -> list[str] | None:
@@ -127,11 +139,3 @@ def read_sources(output_dir: Path) -> list[str] | None:
         return [str(source) for source in json.loads(file.read_text(encoding="utf-8"))["sources"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} cannot be read ({error}); start without --resume.") from None
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes `content` readably; the file appears complete or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, file)

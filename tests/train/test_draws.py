@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from train.draws import DrawPlan
+import numpy as np
+import pytest
+
+from train.draws import TIMESTEP_SAMPLING, DrawPlan
 
 
 def plan(seed: int = 3, pairs: int = 5) -> DrawPlan:
@@ -36,3 +39,28 @@ def test_draws_have_the_promised_distribution() -> None:
 
 def test_another_seed_draws_other_noise() -> None:
     assert not np.array_equal(plan(seed=1).at(0, 1).noise, plan(seed=2).at(0, 1).noise)
+
+
+@pytest.mark.parametrize("sampling", TIMESTEP_SAMPLING)
+def test_every_sampling_stays_inside_its_range_and_reaches_its_ends(sampling: str) -> None:
+    timesteps = replace(plan(), timesteps=(10, 20), sampling=sampling).at(0, 3000).timesteps
+    assert timesteps.min() == 10
+    assert timesteps.max() == 19
+
+
+def test_samplings_prefer_the_noise_that_they_name() -> None:
+    share = {
+        name: (replace(plan(), timesteps=(0, 1000), sampling=name).at(0, 4000).timesteps + 0.5) / 1000
+        for name in TIMESTEP_SAMPLING
+    }
+    assert abs(share["uniform"].mean() - 1 / 2) < 0.02
+    assert abs(share["high_noise"].mean() - 2 / 3) < 0.02  # the mean of the density 2t
+    assert abs(share["logit_normal"].mean() - 1 / 2) < 0.02
+    assert ((share["logit_normal"] > 0.25) & (share["logit_normal"] < 0.75)).mean() > 0.7  # 0.728 under the normal
+    assert ((share["uniform"] > 0.25) & (share["uniform"] < 0.75)).mean() < 0.53
+
+
+def test_clips_get_noise_of_their_own_for_every_frame() -> None:
+    draws = replace(plan(), latent_shape=(4, 2, 3, 3)).at(0, 2)
+    assert draws.noise.shape == (2, 4, 2, 3, 3)
+    assert not np.array_equal(draws.noise[0, 0], draws.noise[0, 1])

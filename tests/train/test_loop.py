@@ -17,7 +17,8 @@ from tests.tiny import tiny_family, tiny_pipeline, tiny_scheduler
 from tests.train.helpers import random_pairs, small_config, weights_in
 from train.data import PreferencePair, reverse_pairs
 from train.loop import StepMetrics, TrainConfig, learning_rate_at, train_adapter
-from train.model import NoiseSchedule, ReferenceSwitch, encode_prompts, trainable_lora
+from train.model import NoiseSchedule, ReferenceSwitch, trainable_lora
+from train.network import encode_prompts
 
 
 class PulledPlugError(Exception):
@@ -143,7 +144,7 @@ def test_the_records_say_what_was_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"loss": "magic"}, "Unknown loss 'magic'; choose from sigmoid, ipo, hinge."),
+        ({"loss": "magic"}, "Unknown loss 'magic'; choose from sigmoid, ipo, hinge, bounded."),
         ({"rank": 0}, "The rank is 0; give 1 or more."),
         ({"max_train_steps": 0}, "The number of training steps is 0; give 1 or more."),
         ({"learning_rate": float("nan")}, "The learning rate is nan; give a finite number above 0."),
@@ -207,7 +208,8 @@ def test_the_reference_is_the_untouched_base(pipeline: StableDiffusionPipeline) 
 
 
 def test_each_distinct_prompt_is_encoded_once_and_as_the_pipeline_does(pipeline: StableDiffusionPipeline) -> None:
-    embeddings, rows = encode_prompts(pipeline, ["a cat", "a dog", "a cat"], torch.device("cpu"))
+    table = encode_prompts(pipeline, ["a cat", "a dog", "a cat"], torch.device("cpu"))
+    embeddings, rows = table.text, table.rows
     assert embeddings.shape == (3, 77, 32)
     assert rows == {"": 0, "a cat": 1, "a dog": 2}
     for prompt, row in rows.items():
