@@ -31,7 +31,7 @@ from npo_core.errors import InputError
 from npo_core.families import ModelFamily, get_family
 from npo_core.media import sha256_file
 from npo_core.pipelines import load_pipeline
-from npo_core.weights import LowRankWeights, peft_adapter
+from npo_core.weights import AdapterWeights, peft_adapter
 from train.config import TrainConfig, check_config
 from train.data import PreferencePair, hash_pairs
 from train.files import write_text
@@ -113,7 +113,7 @@ def train_adapter(
     *,
     held_out: Sequence[PreferencePair] = (),
     validators: Sequence[Validator] = (),
-    aligned: LowRankWeights | None = None,
+    aligned: AdapterWeights | None = None,
 ) -> TrainResult:
     """Trains a LoRA that makes each pair's preferred picture likelier and its rejected one less likely.
 

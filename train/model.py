@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from npo_core.errors import InputError
-from npo_core.weights import LowRankWeights, check_fits
+from npo_core.weights import AdapterWeights, LowRankWeights, fit
 from train.config import TARGETS
 
 
@@ -84,16 +84,20 @@ def borrowed_weights(module: nn.Module, device: torch.device, mixed_precision: s
 
 
 @contextmanager
-def merged(unet: UNet2DConditionModel, weights: LowRankWeights) -> Iterator[None]:
-    """Within this context the layers of `unet` are W + scale * B @ A: its aligned model, say, as the frozen base."""
-    check_fits(weights, unet, "The adapter")
-    parameters = {name: unet.get_parameter(f"{name}.weight") for name in weights.layers}
+def merged(unet: UNet2DConditionModel, weights: AdapterWeights) -> Iterator[None]:
+    """Within this context `unet` is the model that `weights` make of it: its aligned model, say, as the frozen base."""
+    fitted: AdapterWeights = fit(weights, unet, "The adapter")  # type: ignore[type-var]  # one of the two
+    parameters = dict(unet.named_parameters())
     originals = {name: parameter.data for name, parameter in parameters.items()}
     try:
-        for name, parameter in parameters.items():
-            layer = weights.layers[name]
-            product = (layer.b.flatten(1) @ layer.a.flatten(1)).view(parameter.shape) * layer.scale
-            parameter.data = parameter.data + product.to(parameter)
+        if isinstance(fitted, LowRankWeights):
+            for name, layer in fitted.layers.items():
+                weight = parameters[f"{name}.weight"]
+                product = (layer.b.flatten(1) @ layer.a.flatten(1)).view(weight.shape) * layer.scale
+                weight.data = weight.data + product.to(weight)
+        else:
+            for name, tensor in fitted.tensors.items():
+                parameters[name].data = tensor.to(parameters[name])
         yield
     finally:
         for name, parameter in parameters.items():

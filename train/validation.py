@@ -62,7 +62,7 @@ class PictureGrid:
     def __init__(self, generator: Generator, role: Role, prompts: Sequence[str], scorer: Scorer | None) -> None:
         self._generator, self._role, self._scorer = generator, role, scorer
         before, after = ("base", "aligned") if role == "aligned" else ("aligned", "aligned_npo")
-        if role == "negative" and "aligned" not in generator.adapters:
+        if role == "negative" and "aligned" not in generator.adapters():
             before, after = "base", "base_npo"
         self._requests = [
             GenerationRequest(prompt, seed=seed, variants=(before, after)) for seed, prompt in enumerate(prompts)
