@@ -86,7 +86,7 @@ def borrowed_weights(module: nn.Module, device: torch.device, mixed_precision: s
 @contextmanager
 def merged(unet: UNet2DConditionModel, weights: AdapterWeights) -> Iterator[None]:
     """Within this context `unet` is the model that `weights` make of it: its aligned model, say, as the frozen base."""
-    fitted: AdapterWeights = fit(weights, unet, "The adapter")  # type: ignore[type-var]  # one of the two
+    fitted: AdapterWeights = fit(weights, unet, "The adapter")
     parameters = dict(unet.named_parameters())
     originals = {name: parameter.data for name, parameter in parameters.items()}
     try:
