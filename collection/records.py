@@ -95,6 +95,9 @@ class PreferenceRecord:
     rejected_latents: np.ndarray
     preferred_variant: str
     rejected_variant: str
+    participant_id: str
+    preferred_id: str  # of the generation
+    rejected_id: str
 
 
 @dataclass(frozen=True)

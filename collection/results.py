@@ -29,9 +29,9 @@ class Results(Database):
         reason = queries.drop_reason(blind_only)
         left, right = queries.LeftRow, queries.RightRow
         columns = (
-            *(VoteRow.id, VoteRow.choice, left.prompt),
-            *(left.variant, left.latents, left.latents_shape),
-            *(right.variant, right.latents, right.latents_shape),
+            *(VoteRow.id, VoteRow.choice, VoteRow.participant_id, left.prompt),
+            *(left.id, left.variant, left.latents, left.latents_shape),
+            *(right.id, right.variant, right.latents, right.latents_shape),
         )
         with self.reading() as session:
             counted = session.execute(queries.preference_votes(reason, func.count(), **scope).group_by(reason))
@@ -97,15 +97,28 @@ class Results(Database):
 def _preference(
     vote_id: str,
     choice: str,
+    participant_id: str,
     prompt: str,
+    left_id: str,
     left_variant: str,
     left_latents: bytes,
     left_shape: str,
+    right_id: str,
     right_variant: str,
     right_latents: bytes,
     right_shape: str,
 ) -> PreferenceRecord:
-    left = (cast(np.ndarray, unpack_latents(left_latents, left_shape)), left_variant)
-    right = (cast(np.ndarray, unpack_latents(right_latents, right_shape)), right_variant)
+    left = (cast(np.ndarray, unpack_latents(left_latents, left_shape)), left_variant, left_id)
+    right = (cast(np.ndarray, unpack_latents(right_latents, right_shape)), right_variant, right_id)
     preferred, rejected = (left, right) if choice == "left" else (right, left)
-    return PreferenceRecord(vote_id, prompt, preferred[0], rejected[0], preferred[1], rejected[1])
+    return PreferenceRecord(
+        vote_id,
+        prompt,
+        preferred_latents=preferred[0],
+        rejected_latents=rejected[0],
+        preferred_variant=preferred[1],
+        rejected_variant=rejected[1],
+        participant_id=participant_id,
+        preferred_id=preferred[2],
+        rejected_id=rejected[2],
+    )

@@ -33,7 +33,7 @@ from npo_core.media import sha256_file
 from npo_core.pipelines import load_pipeline
 from npo_core.weights import AdapterWeights, peft_adapter
 from train.config import TrainConfig, check_config
-from train.data import PreferencePair, hash_pairs
+from train.data import PreferencePair, hash_pairs, sources_of
 from train.files import write_text
 from train.model import base_name, borrowed_weights, fast_attention, merged, trainable_lora
 from train.network import Network, PromptTable, encode_prompts, hash_weights
@@ -96,13 +96,13 @@ OnStep = Callable[[StepMetrics], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What to train on. make: builds the objective once the network stands. sources: where the examples come from, for
-    the records. facts: what makes this data this data. shape: the latents', (C, H, W) or (F, C, H, W)."""
+    """What to train on. make: builds the objective once the network stands. examples: how many there are; sources:
+    where they come from, for the records. facts: what makes this data this data."""
 
     make: MakeObjective
+    examples: int
     sources: Sequence[str]
     facts: dict[str, Any]
-    shape: tuple[int, ...]
 
 
 def train_adapter(
@@ -152,7 +152,7 @@ def train_adapter(
             return kind(config, pairs, table, network, shared)
 
         watched: list[Validator] = list(validators)
-        task = Task(make, [pair.source for pair in pairs], {**run_facts, **facts}, pairs[0].preferred.shape)
+        task = Task(make, len(pairs), sources_of(pairs), {**run_facts, **facts})
         return _train(config, task, loaded, watched, on_step)
 
 
@@ -463,7 +463,7 @@ class _Run:
         history = torch.stack(self.history).cpu()
         metrics = {
             "steps": self.step,
-            "pairs": len(self.task.sources),
+            "pairs": self.task.examples,
             "pairs_seen": self.step * config.batch_size,
             "elapsed_s": round(elapsed_s, 3),
             "pairs_per_s": round(examples_seen / elapsed_s, 2) if examples_seen else None,

@@ -232,3 +232,44 @@ def _concatenated(first: dict[str, Any], second: dict[str, Any]) -> dict[str, An
         name: _concatenated(value, second[name]) if isinstance(value, dict) else torch.cat([value, second[name]])
         for name, value in first.items()
     }
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One example without a rival: float16 latents (C, H, W) at UNet scale, and where they come from."""
+
+    prompt: str
+    latents: np.ndarray
+    source: str
+
+
+class DenoisingObjective:
+    """The loss that diffusion models are pretrained with: the mean squared error of the prediction."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("loss",)
+
+    def __init__(
+        self, config: TrainConfig, pictures: Sequence[Picture], prompts: PromptTable, network: Network
+    ) -> None:
+        self._network, self._prompts = network, prompts
+        stacked = np.stack([picture.latents for picture in pictures]).astype(np.float16, copy=False)
+        self._latents = torch.from_numpy(stacked).to(network.device)  # (N, C, H, W)
+        self._rows = torch.tensor([prompts.rows[picture.prompt] for picture in pictures], device=network.device)
+        bounds = timestep_bounds(config, network)
+        shape = tuple(self._latents.shape[1:])
+        self._plan = DrawPlan(
+            config.seed, len(pictures), shape, bounds, config.caption_dropout, config.timestep_sampling
+        )
+
+    def losses(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """See Objective."""
+        device, draws = self._network.device, self._plan.at(first, last)
+        chosen = torch.from_numpy(draws.pairs).to(device)
+        clean, noise = self._latents[chosen].float(), torch.from_numpy(draws.noise).to(device)
+        timesteps = torch.from_numpy(draws.timesteps).to(device)
+        rows = self._rows[chosen].masked_fill(torch.from_numpy(draws.caption_dropped).to(device), 0)
+        schedule = self._network.schedule
+        noisy = schedule.noisy(clean, noise, timesteps)
+        prediction = self._network.policy(noisy, timesteps, self._prompts.conditioning(rows))
+        loss = (prediction - schedule.target(clean, noise, timesteps)).pow(2).mean()
+        return loss, loss.detach()[None]

@@ -100,16 +100,25 @@ class Scorer:
 
     @torch.no_grad()
     def _answers(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        """The answers to pictures of any size; see `_split`."""
+        return self._split(torch.cat([self.net(to_pixels(images[i : i + 64])) for i in range(0, len(images), 64)]))
+
+    def _split(self, logits: torch.Tensor) -> list[torch.Tensor]:
         """Log-probabilities per answer: [(B, concepts), (B, styles), (B, backgrounds), (B, colours), (B,) clean]."""
-        logits = torch.cat([self.net(to_pixels(images[i : i + 64])) for i in range(0, len(images), 64)]).float()
-        sizes = [
-            len(self.labels.concepts),
-            len(self.labels.styles),
-            len(self.labels.backgrounds),
-            len(self.labels.colours),
-        ]
-        parts = logits.split([*sizes, 1], 1)
+        words = (self.labels.concepts, self.labels.styles, self.labels.backgrounds, self.labels.colours)
+        parts = logits.float().split([*map(len, words), 1], 1)
         return [*(functional.log_softmax(part, 1) for part in parts[:-1]), functional.logsigmoid(parts[-1][:, 0])]
+
+    def _wanted(self, answers: list[torch.Tensor], prompts: Sequence[str]) -> torch.Tensor:
+        """(B,) the log-probability of all that each prompt names, and of clean."""
+        *named, clean = answers
+        rows = []
+        for row, prompt in enumerate(prompts):
+            wanted = read_prompt(prompt, self.labels)
+            indices = (wanted.concept, wanted.style, wanted.background or 0, wanted.colour)
+            parts = [answer[row, index] for answer, index in zip(named, indices, strict=True) if index is not None]
+            rows.append(sum(parts, clean[row]))
+        return torch.stack(rows)
 
     def top1(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """(B,) bool: is the likeliest concept the one that the prompt names?"""
@@ -119,15 +128,12 @@ class Scorer:
 
     def log_probability(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """(B,) natural-log probability that the picture is clean and shows all that its prompt names."""
-        *named, clean = self._answers(images)
-        total = clean.clone()
-        for row, prompt in enumerate(prompts):
-            wanted = read_prompt(prompt, self.labels)
-            indices = (wanted.concept, wanted.style, wanted.background or 0, wanted.colour)
-            for answer, index in zip(named, indices, strict=True):
-                if index is not None:
-                    total[row] += answer[row, index]
-        return total.numpy()
+        return self._wanted(self._answers(images), prompts).numpy()
+
+    def log_probability_of_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """The same from pixels (B, 3, H, W) in [-1, 1], with gradients to them; the net follows to their device."""
+        small = functional.interpolate(pixels.float(), size=(SIDE_PX, SIDE_PX), mode="area")
+        return self._wanted(self._split(self.net.to(pixels.device)(small)), prompts)
 
 
 def load_scorer(path: str | Path) -> Scorer:

@@ -8,11 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from collection.store import Store
 from npo_core.errors import InputError
-from tests.collection.helpers import open_store
+from tests.collection.helpers import cast, open_store
 from tests.tiny import tiny_family
 from tests.train.helpers import random_pairs, vote_in_store
-from train.data import PairSet, from_store, hash_pairs, reverse_pairs, usable
+from train.data import (
+    PairSet,
+    VoteRule,
+    from_store,
+    hash_pairs,
+    reverse_pairs,
+    sources_of,
+    split_by_prompt,
+    usable,
+    weigh_pairs,
+)
 
 
 def test_reversing_exchanges_the_pictures_and_nothing_else() -> None:
@@ -68,3 +79,63 @@ def test_broken_latents_and_odd_sizes_are_left_out_and_counted() -> None:
     found = usable(PairSet(pairs, {"tie": 3}))
     assert [pair.source for pair in found.pairs] == ["v2", "v3", "v4"]
     assert found.dropped == {"tie": 3, "broken latents": 1, "another size": 1}
+
+
+def ask_again(store: Store, choices: dict[int, str]) -> None:
+    """Another person answers the ballots of comparisons by their number."""
+    person = store.create_participant()
+    for number, choice in choices.items():
+        first, second, _ = (made.id for made in store.comparison(f"comparison {number}"))
+        assert first is not None
+        assert second is not None
+        cast(store, person, first, second, choice)
+
+
+def test_several_votes_on_the_same_pictures_make_one_pair_by_majority(tmp_path: Path) -> None:
+    family = tiny_family(tmp_path)
+    with open_store(tmp_path) as store:
+        vote_in_store(store, family, "lll")
+        ask_again(store, {0: "left", 1: "right"})
+        ask_again(store, {0: "right"})
+        found = from_store(store, family.name)
+        strict = from_store(store, family.name, rule=VoteRule(min_votes=2))
+        agreed = from_store(store, family.name, rule=VoteRule(min_agreement=0.7))
+    assert [(round(pair.agreement, 2), len(pair.votes)) for pair in found.pairs] == [(0.67, 3), (1.0, 1)]
+    assert found.dropped == {"votes that balance out": 2}
+    assert found.raters == 3
+    assert [len(pair.votes) for pair in strict.pairs] == [3]
+    assert strict.dropped == {"votes that balance out": 2, "on pairs with too few votes": 1}
+    assert [len(pair.votes) for pair in agreed.pairs] == [1]
+    assert len(sources_of(found.pairs)) == 4
+
+
+def test_a_flagged_rater_says_nothing(tmp_path: Path) -> None:
+    family = tiny_family(tmp_path)
+    with open_store(tmp_path) as store:
+        vote_in_store(store, family, "ll")
+        person = next(iter(store.preference_pairs(family.name).pairs)).participant_id
+        store.flag_participant(person, "careless")
+        found = from_store(store, family.name)
+    assert found.pairs == []
+    assert found.dropped == {"flagged": 2}
+
+
+def test_weights_average_one_and_follow_agreement_or_prompt() -> None:
+    pairs = [
+        replace(pair, prompt=prompt, agreement=share)
+        for pair, prompt, share in zip(random_pairs(3), ("a", "a", "b"), (1.0, 0.75, 0.5), strict=True)
+    ]
+    assert [pair.weight for pair in weigh_pairs(pairs, "agreement")] == pytest.approx([2.0, 1.0, 0.0])
+    assert [pair.weight for pair in weigh_pairs(pairs, "prompt")] == pytest.approx([0.75, 0.75, 1.5])
+    assert {pair.weight for pair in weigh_pairs(pairs, "none")} == {1.0}
+    with pytest.raises(InputError, match="choose from none, agreement, prompt"):
+        weigh_pairs(pairs, "magic")
+
+
+def test_held_out_prompts_are_never_trained_on_and_stay_held_out() -> None:
+    pairs = [replace(pair, prompt=f"prompt {number // 2}") for number, pair in enumerate(random_pairs(200))]
+    kept, held_out = split_by_prompt(pairs, 0.2)
+    assert 10 <= len(held_out) / 2 <= 30
+    assert not {pair.prompt for pair in kept} & {pair.prompt for pair in held_out}
+    assert {pair.source for pair in split_by_prompt(pairs[:100], 0.2)[1]} <= {pair.source for pair in held_out}
+    assert split_by_prompt(pairs, 0.0) == (pairs, [])
