@@ -1,4 +1,6 @@
-"""Looks after the votes: python -m collection {init,stats,export,import,participants,adapters,backup,verify}
+"""Looks after the votes: python -m collection COMMAND
+
+COMMAND is one of init, stats, export, import, study, participants, adapters, backup, verify
 
 Every command takes --database-url and --data-dir. Exit codes: 0 done, 1 `verify` found problems, 2 wrong input.
 """
@@ -19,6 +21,7 @@ from collection.export import EXPORTERS, read_jsonl
 from collection.records import ROLES
 from collection.report import as_json, as_text, summarise
 from collection.store import Store
+from collection.study_commands import add_study_commands
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -33,7 +36,9 @@ def init(args: argparse.Namespace) -> int:
 def stats(args: argparse.Namespace) -> int:
     """Show how many votes there are and what they say."""
     with _open(args) as store:
-        summary = summarise(store, args.family, args.modality)
+        if args.study is not None:
+            store.study_plan(args.study)  # a typo should not read as "no votes"
+        summary = summarise(store, args.family, args.modality, args.study)
     print(json.dumps(as_json(summary), indent=2) if args.json else as_text(summary))
     return 0
 
@@ -57,7 +62,7 @@ def import_(args: argparse.Namespace) -> int:
 def erase(args: argparse.Namespace) -> int:
     """Delete a participant with their votes and the pictures they asked for; this cannot be undone."""
     with _open(args) as store:
-        report = store.erase_participant(args.id)
+        report = store.erase_participant(store.participant_of_code(args.id))
     print(f"Erased {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
     if report.generations_kept:
         print(f"{report.generations_kept} generations stay because other participants were asked about them.")
@@ -68,7 +73,7 @@ def erase(args: argparse.Namespace) -> int:
 def flag(args: argparse.Namespace) -> int:
     """Leave a participant's votes out of every count; nothing is deleted."""
     with _open(args) as store:
-        votes = store.flag_participant(args.id, args.reason)
+        votes = store.flag_participant(store.participant_of_code(args.id), args.reason)
     print(f"Flagged {votes} votes.")
     return 0
 
@@ -76,7 +81,7 @@ def flag(args: argparse.Namespace) -> int:
 def unflag(args: argparse.Namespace) -> int:
     """Let a flagged participant's votes count again."""
     with _open(args) as store:
-        votes = store.flag_participant(args.id, None)
+        votes = store.flag_participant(store.participant_of_code(args.id), None)
     print(f"{votes} votes count again.")
     return 0
 
@@ -118,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add_command(commands, "stats", stats)
     command.add_argument("--family", help="only this model family")
     command.add_argument("--modality", help="only this modality: image or video")
+    command.add_argument("--study", help="only this study")
     command.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     command = add_command(commands, "export", export)
@@ -128,10 +134,12 @@ def build_parser() -> argparse.ArgumentParser:
     command = add_command(commands, "import", import_)
     command.add_argument("file", type=Path, help="a .jsonl file written by export")
 
+    add_study_commands(commands, add_command)
+
     participants = commands.add_parser("participants", help="Erase or flag a participant.")
     people = participants.add_subparsers(required=True, metavar="COMMAND")
     for name, run in {"erase": erase, "flag": flag, "unflag": unflag}.items():
-        add_command(people, name, run).add_argument("id", help="the participant's id")
+        add_command(people, name, run).add_argument("id", help="the participant's id, or the code a study gave them")
     people.choices["flag"].add_argument("reason", help="why, for whoever looks at it later")
 
     command = add_command(commands, "adapters", adapters)

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.orm import aliased
 
-from collection.models import BallotRow, GenerationRow, ParticipantRow, VoteRow
+from collection.models import (
+    AssignmentRow,
+    BallotRow,
+    EnrolmentRow,
+    GenerationRow,
+    ParticipantRow,
+    StudyItemRow,
+    TallyRow,
+    VoteRow,
+)
+from collection.records import TallyDimension
+from collection.tallies import OUTCOMES
 
 LeftRow = aliased(GenerationRow, name="left_generation")
 RightRow = aliased(GenerationRow, name="right_generation")
+
+VOTES = TallyRow.wins_a + TallyRow.wins_b + TallyRow.ties + TallyRow.both_bad
 
 # Why a vote is no training pair, in the order in which the reasons are looked for.
 DROP_REASONS = (
@@ -27,10 +39,15 @@ DROP_REASONS = (
 )
 
 
-def ballots_to_answer(ballot_ids: Collection[str]) -> Select[BallotRow, str, str, str, str, str | None]:
-    """Each ballot with family, modality, left variant, right variant and its participant's flag."""
+def ballots_to_answer(ballot_ids: Collection[str]) -> Select[BallotRow, str, str, str, str, str, bool]:
+    """Each ballot with family, modality, left variant, right variant, its participant's flag (given by hand, or by the
+    rule of the study), and whether a study gave it out."""
+    assigned = AssignmentRow.ballot_id.is_not(None)
+    flag = func.coalesce(ParticipantRow.flag, EnrolmentRow.flag)
     return (
-        select(BallotRow, LeftRow.family, LeftRow.modality, LeftRow.variant, RightRow.variant, ParticipantRow.flag)
+        select(BallotRow, LeftRow.family, LeftRow.modality, LeftRow.variant, RightRow.variant, flag, assigned)
+        .outerjoin(AssignmentRow, AssignmentRow.ballot_id == BallotRow.id)
+        .outerjoin(EnrolmentRow, AssignmentRow.enrolment_id == EnrolmentRow.id)
         .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
         .join(RightRow, BallotRow.right_generation_id == RightRow.id)
         .join(ParticipantRow, BallotRow.participant_id == ParticipantRow.id)
@@ -59,8 +76,9 @@ def comparisons_to_judge(participant_id: str, family: str | None, modality: str 
     """(comparison, ballots so far) for those this person can still judge blind, fewest ballots first.
 
     One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
-    answered or was not blind.
+    answered or was not blind. A study's pictures are never among them: an answer here would tell their names.
     """
+    in_studies = select(StudyItemRow.comparison_id).where(StudyItemRow.comparison_id.is_not(None))
     revealed = (
         select(BallotRow.comparison_id)
         .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
@@ -73,7 +91,11 @@ def comparisons_to_judge(participant_id: str, family: str | None, modality: str 
     return (
         select(GenerationRow.comparison_id, func.coalesce(issued.c.ballots, 0).label("ballots"))
         .outerjoin(issued, issued.c.comparison_id == GenerationRow.comparison_id)
-        .where(GenerationRow.comparison_id.not_in(revealed), *_scope(GenerationRow, family, modality))
+        .where(
+            GenerationRow.comparison_id.not_in(revealed),
+            GenerationRow.comparison_id.not_in(in_studies),
+            *_scope(GenerationRow, family, modality),
+        )
         .group_by(GenerationRow.comparison_id, issued.c.ballots)
         .having(
             func.count(GenerationRow.variant.distinct()) > 1,
@@ -85,31 +107,28 @@ def comparisons_to_judge(participant_id: str, family: str | None, modality: str 
 
 
 def outcomes(
-    *per: InstrumentedAttribute[Any],
+    dimension: TallyDimension,
+    *per: Any,
     family: str | None = None,
     modality: str | None = None,
     blind_only: bool = True,
     study: str | None = None,
 ) -> Select[Any]:
-    """(*per, left_variant, right_variant, choice, how many) of the votes that count, in one GROUP BY.
-
-    Everything it needs is in the index ix_votes_counts. Skips say nothing, repeats and checks say it twice.
-    """
-    columns = (*per, VoteRow.left_variant, VoteRow.right_variant, VoteRow.choice)
+    """(*per, variant_a, variant_b, wins_a, wins_b, ties, both_bad, left_wins) of the votes that count, from the count
+    table alone: the cost does not depend on how many votes there are."""
+    pair = (TallyRow.variant_a, TallyRow.variant_b)
+    sums = [func.sum(getattr(TallyRow, name)).label(name) for name in OUTCOMES]
     return (
-        select(*columns, func.count())
+        select(*per, *pair, *sums)
         .where(
-            VoteRow.kind == "normal",
-            VoteRow.withdrawn.is_(False),
-            VoteRow.flag.is_(None),
-            VoteRow.choice != "skip",
-            VoteRow.left_variant != VoteRow.right_variant,
-            *_scope(VoteRow, family, modality),
-            *([VoteRow.blind.is_(True)] if blind_only else []),
-            *([VoteRow.study == study] if study is not None else []),
+            TallyRow.dimension == dimension,
+            *_scope(TallyRow, family, modality),
+            *([TallyRow.blind.is_(True)] if blind_only else []),
+            *([TallyRow.study == study] if study is not None else []),
         )
-        .group_by(*columns)
-        .order_by(*columns)
+        .group_by(*per, *pair)
+        .having(func.sum(VOTES) > 0)
+        .order_by(*per, *pair)
     )
 
 
@@ -146,7 +165,7 @@ def preference_votes(*columns: Any, family: str, modality: str, study: str | Non
 
 
 def _scope(
-    row: type[GenerationRow] | type[VoteRow], family: str | None, modality: str | None
+    row: type[GenerationRow] | type[VoteRow] | type[TallyRow], family: str | None, modality: str | None
 ) -> list[ColumnElement[bool]]:
     scope = []
     if family is not None:
@@ -156,42 +175,19 @@ def _scope(
     return scope
 
 
-def judgements(family: str | None, modality: str | None) -> Select[str, str, str]:
-    """(the pair's sorted ids, participant, "first" | "second" | "tie") of every blind vote that counts."""
-    left, right = BallotRow.left_generation_id, BallotRow.right_generation_id
-    sorted_already = left < right
-    verdict = case(
-        (VoteRow.choice.in_(("tie", "both_bad")), "tie"),
-        ((VoteRow.choice == "left") == sorted_already, "first"),
-        else_="second",
-    )
-    return (
-        select(case((sorted_already, left + " " + right), else_=right + " " + left), VoteRow.participant_id, verdict)
-        .join(BallotRow, VoteRow.ballot_id == BallotRow.id)
-        .where(
-            VoteRow.kind == "normal",
-            VoteRow.withdrawn.is_(False),
-            VoteRow.flag.is_(None),
-            VoteRow.blind.is_(True),
-            VoteRow.choice != "skip",
-            *_scope(VoteRow, family, modality),
-        )
-        .order_by(VoteRow.created_at, VoteRow.id)
-    )
+def totals(family: str | None, modality: str | None, study: str | None) -> Select[int, int, int]:
+    """Votes that count (blind or not), how many people cast them, on how many comparisons."""
 
+    def per(dimension: TallyDimension) -> Any:
+        rows = outcomes(dimension, TallyRow.key, family=family, modality=modality, blind_only=False, study=study)
+        return rows.order_by(None).subquery()
 
-def totals() -> Select[int, int, int, datetime | None]:
-    """Votes that chose something and stand, distinct people, distinct comparisons, the last one's time."""
-    return (
-        select(
-            func.count(VoteRow.id),
-            func.count(VoteRow.participant_id.distinct()),
-            func.count(BallotRow.comparison_id.distinct()),
-            func.max(VoteRow.changed_at),
-        )
-        .select_from(VoteRow)
-        .join(BallotRow, VoteRow.ballot_id == BallotRow.id)
-        .where(VoteRow.withdrawn.is_(False), VoteRow.flag.is_(None), VoteRow.choice != "skip")
+    people, comparisons = per("participant"), per("comparison")
+    votes = people.c.wins_a + people.c.wins_b + people.c.ties + people.c.both_bad
+    return select(
+        select(func.coalesce(func.sum(votes), 0)).scalar_subquery(),
+        select(func.count(people.c.key.distinct())).scalar_subquery(),
+        select(func.count(comparisons.c.key.distinct())).scalar_subquery(),
     )
 
 
@@ -245,3 +241,8 @@ def votes_unlike_their_ballot() -> Select[str]:
             VoteRow.study.is_distinct_from(BallotRow.study),
         )
     )
+
+
+def tallies_of_participant(participant_id: str) -> tuple[ColumnElement[bool], ...]:
+    """The rows of the count table that only this person's votes made."""
+    return TallyRow.dimension == "participant", TallyRow.key == participant_id

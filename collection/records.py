@@ -12,6 +12,9 @@ import numpy as np
 Choice = Literal["left", "right", "tie", "both_bad", "skip"]
 Role = Literal["aligned", "negative"]
 BallotKind = Literal["normal", "repeat", "check"]
+ItemKind = Literal["training", "normal", "check"]
+AssignmentKind = Literal["training", "normal", "repeat", "check"]
+TallyDimension = Literal["participant", "comparison", "hour"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Totals:
-    """The counts on the Results page: votes that stand and chose something, who cast them, on how many comparisons."""
+    """The counts on the Results page: votes that count, who cast them, on how many comparisons."""
 
     votes: int
     participants: int
@@ -169,21 +172,14 @@ class Totals:
 
 
 RunStatus = Literal["running", "finished", "failed"]
-Verdict = Literal["first", "second", "tie"]
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 ROLES: tuple[Role, ...] = get_args(Role)
 BALLOT_KINDS: tuple[BallotKind, ...] = get_args(BallotKind)
+ITEM_KINDS: tuple[ItemKind, ...] = get_args(ItemKind)
+ASSIGNMENT_KINDS: tuple[AssignmentKind, ...] = get_args(AssignmentKind)
+TALLY_DIMENSIONS: tuple[TallyDimension, ...] = get_args(TallyDimension)
 RUN_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """One person's verdict on one pair of pictures, in the pair's own order whichever side each stood on."""
-
-    item: str  # the two generation ids, in sorted order
-    participant_id: str
-    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -233,6 +229,88 @@ class ImportReport:
     generations: int
     ballots: int
     votes: int
+
+
+@dataclass(frozen=True)
+class StudyItem:
+    """A prompt and seed of a study that still needs its pictures."""
+
+    id: str
+    study: str
+    number: int
+    kind: ItemKind
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """How far a study is. `pairs_done` have all their votes."""
+
+    name: str
+    items: int
+    items_filled: int
+    pairs: int
+    pairs_done: int
+    votes: int
+    participants: int
+    finished: int
+    withdrawn: int
+    flagged: int
+    faults: int
+    deadline: datetime | None
+    closed_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Referral:
+    """Who sent a person: a platform and keyed hashes of its ids, never the ids themselves."""
+
+    platform: str
+    worker_hash: str
+    task_hash: str | None = None
+    session_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A person's part in a study. `code` is theirs, to withdraw with."""
+
+    study: str
+    participant_id: str
+    number: int
+    code: str
+    consent_version: str
+    consented_at: datetime
+    answered: int
+    total: int
+    finished_at: datetime | None
+    withdrawn_at: datetime | None
+
+
+@dataclass(frozen=True)
+class StudyBallot:
+    """What may be shown of a study's ballot: nothing here tells the variants, a check or a repeat apart."""
+
+    ballot_id: str
+    prompt: str
+    modality: str
+    left_generation_id: str
+    right_generation_id: str
+    number: int  # from 1, training not counted; 0 during training
+    total: int
+    training: bool
+    rest_first: bool  # whether a rest is offered before it
+
+
+@dataclass(frozen=True)
+class StudyAnswer:
+    """What a vote in a study is answered with: no names, for more ballots follow. `right` is told in training only."""
+
+    ballot_id: str
+    choice: Choice
+    right: bool | None
 
 
 @dataclass(frozen=True)

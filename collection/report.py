@@ -2,43 +2,123 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from collection.records import Totals
-from collection.statistics import PositionBias, Rating, WinRate, agreement, position_bias, ratings, win_rates
+from collection.records import Totals, VoteCount
+from collection.statistics import (
+    PositionBias,
+    Power,
+    Rating,
+    WinRate,
+    agreement,
+    position_bias,
+    power,
+    ratings,
+    tie_chance,
+    win_rates,
+)
 from collection.store import Store
+
+METHODOLOGY: Final = "2"
+"""Which rules made the numbers; raised whenever the same votes would give others. 1: ties as half wins in the
+strengths, Wilson's intervals on votes. 2: Davidson's ties, design effects, agreement with exchangeable sides."""
+
+EXTREMES: Final = 3
+
+
+@dataclass(frozen=True)
+class PromptScore:
+    """How a variant did on one comparison (a prompt and seed): its share of wins, ties as halves, and the votes."""
+
+    variant: str
+    comparison_id: str
+    prompt: str
+    share: float
+    votes: int
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the votes say so far; None where there is nothing to say it from."""
+    """What the blind votes say so far; None where there is nothing to say it from.
+
+    totals count the votes that were not blind too. by_prompt holds every comparison's counts.
+    """
 
     totals: Totals
     win_rates: list[WinRate]
     ratings: list[Rating]
     position_bias: PositionBias | None
     agreement: float | None
+    tie_chance: float | None = None
+    power: list[Power] = field(default_factory=list)
+    by_category: dict[str, list[WinRate]] = field(default_factory=dict)
+    by_hour: dict[str, int] = field(default_factory=dict)
+    best_prompts: list[PromptScore] = field(default_factory=list)
+    worst_prompts: list[PromptScore] = field(default_factory=list)
+    methodology: str = METHODOLOGY
 
 
 def summarise(
-    store: Store, family: str | None = None, modality: str | None = None, *, seed: int = 0, rounds: int = 500
+    store: Store,
+    family: str | None = None,
+    modality: str | None = None,
+    study: str | None = None,
+    *,
+    seed: int = 0,
+    rounds: int = 500,
 ) -> Summary:
-    """The blind votes on a family and modality (None: all); `seed` makes the resampled intervals repeatable.
+    """The blind votes on a family and modality, or of a study (None: all); `seed` makes the intervals repeatable.
 
-    The totals count every vote in the database, whatever the family and blind or not.
+    Reads the count tables only: it costs the same for a thousand votes and for a million.
     """
-    counts_by_participant = store.vote_counts_by_participant(family, modality)
+    scope: dict[str, Any] = {"family": family, "modality": modality, "study": study}
+    by_person = store.vote_counts_by_participant(**scope)
+    by_comparison = store.vote_counts_by_comparison(**scope)
+    counts = store.vote_counts(**scope)
+    rates = win_rates(by_person)
+    best, worst = extremes(by_comparison)
+    prompts = store.prompts_of({score.comparison_id for score in (*best, *worst)})
     return Summary(
-        totals=store.totals(),
-        win_rates=win_rates(store.vote_counts(family, modality)),
-        ratings=ratings(counts_by_participant, np.random.default_rng(seed), rounds),
-        position_bias=position_bias(*store.side_counts(family, modality)),
-        agreement=agreement(store.judgements(family, modality)),
+        totals=store.totals(**scope),
+        win_rates=rates,
+        ratings=ratings(by_person, np.random.default_rng(seed), rounds),
+        position_bias=position_bias(*store.side_counts(**scope)),
+        agreement=agreement(count for counts in by_comparison.values() for count in counts),
+        tie_chance=tie_chance(counts),
+        power=power(rates, counts),
+        by_category={
+            category: win_rates({"": ours}) for category, ours in store.vote_counts_by_category(**scope).items()
+        },
+        by_hour=store.votes_by_hour(**scope),
+        best_prompts=[replace(score, prompt=prompts[score.comparison_id]) for score in best],
+        worst_prompts=[replace(score, prompt=prompts[score.comparison_id]) for score in worst],
     )
+
+
+def extremes(by_comparison: Mapping[str, Sequence[VoteCount]]) -> tuple[list[PromptScore], list[PromptScore]]:
+    """Each variant's EXTREMES best and worst comparisons (without their prompts), ordered by (wins + 1) / (votes + 2),
+    so that one lucky vote is no extreme."""
+    scores: dict[str, list[PromptScore]] = defaultdict(list)
+    for comparison_id, counts in by_comparison.items():
+        tallies: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        for count in (*counts, *(count.flipped() for count in counts)):
+            tallies[count.variant_a][0] += count.wins_a + (count.ties + count.both_bad) / 2
+            tallies[count.variant_a][1] += count.total
+        for variant, (wins, votes) in tallies.items():
+            scores[variant].append(PromptScore(variant, comparison_id, "", wins / votes, int(votes)))
+    best, worst = [], []
+    for variant in sorted(scores):
+        ranked = sorted(scores[variant], key=lambda score: (score.share * score.votes + 1) / (score.votes + 2))
+        shown = min(EXTREMES, len(ranked) // 2)
+        best += ranked[::-1][:shown]
+        worst += ranked[:shown]
+    return best, worst
 
 
 def as_text(summary: Summary) -> str:
@@ -49,7 +129,7 @@ def as_text(summary: Summary) -> str:
         + (f", the last at {totals.last_vote_at:%Y-%m-%d %H:%M} UTC" if totals.last_vote_at else "")
     ]
     if summary.win_rates:
-        lines += ["", "Blind win rates (a tie is half a win; 95% Wilson intervals)"]
+        lines += ["", "Blind win rates (a tie is half a win; 95% intervals, votes of one person hang together)"]
     for rate in summary.win_rates:
         names = f"{rate.variant_a} against {rate.variant_b}"
         lines.append(f"  {names:<40} {rate.rate:6.1%}  ({rate.low:.1%} to {rate.high:.1%}), {rate.votes} votes")
@@ -63,6 +143,12 @@ def as_text(summary: Summary) -> str:
         lines += ["", f"Left side won {bias.left_rate:.1%} ({bias.low:.1%} to {bias.high:.1%}) of {bias.votes} votes"]
     if summary.agreement is not None:
         lines.append(f"Agreement between participants (Krippendorff's alpha): {summary.agreement:.2f}")
+    if summary.power:
+        lines += ["", "To tell two variants apart (5%, 80% power, if the rate stays as it is)"]
+    for advice in summary.power:
+        told = {0: "they are told apart", None: "out of reach"}.get(advice.more, f"{advice.more} more votes")
+        lines.append(f"  {f'{advice.variant_a} against {advice.variant_b}':<40} {told}")
+    lines += ["", f"Methodology {summary.methodology}"]
     return "\n".join(lines)
 
 

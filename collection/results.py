@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import func
+from sqlalchemy import Select, func, select
 
 from collection import queries
 from collection.database import Database
-from collection.models import VoteRow, unpack_latents
-from collection.records import Judgement, PreferencePairs, PreferenceRecord, Totals, Verdict, VoteCount
-from collection.statistics import fold_outcomes
+from collection.models import GenerationRow, StudyItemRow, TallyRow, VoteRow, unpack_latents
+from collection.records import PreferencePairs, PreferenceRecord, Totals, VoteCount
 
 
 class Results(Database):
@@ -48,10 +48,10 @@ class Results(Database):
         blind_only: bool = True,
         study: str | None = None,
     ) -> list[VoteCount]:
-        """Outcomes per pair of variants (variant_a < variant_b), from one GROUP BY whatever the number of votes."""
-        statement = queries.outcomes(family=family, modality=modality, blind_only=blind_only, study=study)
+        """Outcomes per pair of variants (variant_a < variant_b), whatever the number of votes from one small table."""
+        statement = queries.outcomes("hour", family=family, modality=modality, blind_only=blind_only, study=study)
         with self.reading() as session:
-            return fold_outcomes([tuple(row) for row in session.execute(statement)])
+            return [VoteCount(*row[:6]) for row in session.execute(statement)]
 
     def vote_counts_by_participant(
         self,
@@ -61,37 +61,70 @@ class Results(Database):
         study: str | None = None,
     ) -> dict[str, list[VoteCount]]:
         """The same per participant: what an interval that resamples people needs."""
-        statement = queries.outcomes(
-            VoteRow.participant_id, family=family, modality=modality, blind_only=blind_only, study=study
+        scope: dict[str, Any] = {"family": family, "modality": modality, "blind_only": blind_only, "study": study}
+        return self._grouped(queries.outcomes("participant", TallyRow.key, **scope))
+
+    def vote_counts_by_comparison(
+        self, family: str | None = None, modality: str | None = None, study: str | None = None
+    ) -> dict[str, list[VoteCount]]:
+        """The same per comparison (one prompt and seed), blind votes only: what `statistics.agreement` needs."""
+        return self._grouped(
+            queries.outcomes("comparison", TallyRow.key, family=family, modality=modality, study=study)
         )
-        rows_of: dict[str, list[Any]] = defaultdict(list)
-        with self.reading() as session:
-            for participant_id, *row in session.execute(statement):
-                rows_of[participant_id].append(row)
-        return {participant_id: fold_outcomes(rows) for participant_id, rows in rows_of.items()}
+
+    def vote_counts_by_category(
+        self, family: str | None = None, modality: str | None = None, study: str | None = None
+    ) -> dict[str, list[VoteCount]]:
+        """The same per category of a study's prompts; "" for what no study asked about."""
+        category = func.coalesce(StudyItemRow.category, "")
+        rows = queries.outcomes("comparison", category, family=family, modality=modality, study=study)
+        return self._grouped(rows.outerjoin(StudyItemRow, StudyItemRow.comparison_id == TallyRow.key))
+
+    def votes_by_hour(
+        self, family: str | None = None, modality: str | None = None, study: str | None = None
+    ) -> dict[str, int]:
+        """ "2026-12-31 18" (UTC) -> how many of the blind votes that count were given in that hour."""
+        rows = self._grouped(queries.outcomes("hour", TallyRow.key, family=family, modality=modality, study=study))
+        return {hour: sum(count.total for count in counts) for hour, counts in rows.items()}
 
     def side_counts(
-        self, family: str | None = None, modality: str | None = None, blind_only: bool = True
+        self,
+        family: str | None = None,
+        modality: str | None = None,
+        blind_only: bool = True,
+        study: str | None = None,
     ) -> tuple[int, int]:
         """(left wins, right wins): what `statistics.position_bias` needs."""
-        wins = {"left": 0, "right": 0}
+        statement = queries.outcomes("hour", family=family, modality=modality, blind_only=blind_only, study=study)
         with self.reading() as session:
-            rows = session.execute(queries.outcomes(family=family, modality=modality, blind_only=blind_only))
-            for _left, _right, choice, count in rows:
-                if choice in wins:
-                    wins[choice] += count
-        return wins["left"], wins["right"]
+            rows = session.execute(statement).all()
+        left = sum(row.left_wins for row in rows)
+        return left, sum(row.wins_a + row.wins_b for row in rows) - left
 
-    def judgements(self, family: str | None = None, modality: str | None = None) -> list[Judgement]:
-        """Every blind verdict on a pair of pictures, by whom: what `statistics.agreement` needs."""
+    def prompts_of(self, comparison_ids: Collection[str]) -> dict[str, str]:
+        """comparison -> its prompt."""
         with self.reading() as session:
-            rows = session.execute(queries.judgements(family, modality))
-            return [Judgement(item, person, cast(Verdict, verdict)) for item, person, verdict in rows]
+            rows = session.execute(
+                select(GenerationRow.comparison_id, GenerationRow.prompt)
+                .where(GenerationRow.comparison_id.in_(comparison_ids))
+                .distinct()
+            )
+            return dict(rows.tuples().all())
 
-    def totals(self) -> Totals:
-        """Votes that stand (skips say nothing and do not count), who cast them, on how many comparisons."""
+    def totals(self, family: str | None = None, modality: str | None = None, study: str | None = None) -> Totals:
+        """Votes that count, blind or not (skips say nothing and do not), who cast them, on how many comparisons."""
+        last = select(func.max(VoteRow.created_at)).where(*([VoteRow.study == study] if study is not None else []))
         with self.reading() as session:
-            return Totals(*session.execute(queries.totals()).one())
+            counts = session.execute(queries.totals(family, modality, study)).one()
+            return Totals(*counts, last_vote_at=session.scalar(last) if counts[0] else None)
+
+    def _grouped(self, statement: Select[Any]) -> dict[str, list[VoteCount]]:
+        """The rows (key, *outcomes) of `statement` by their key."""
+        counts: dict[str, list[VoteCount]] = defaultdict(list)
+        with self.reading() as session:
+            for key, *row in session.execute(statement):
+                counts[key].append(VoteCount(*row[:6]))
+        return dict(counts)
 
 
 def _preference(

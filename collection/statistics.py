@@ -1,6 +1,7 @@
 """What the votes say: pure functions of counts, no database.
 
-A tie, and "both bad", counts as half a win for each side throughout. Intervals are 95%.
+"Both bad" prefers neither, so it is a tie here throughout. Intervals are 95%. One person's votes hang together, so
+people are resampled, not votes: see `ratings` and `win_rates`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,24 @@ from typing import Final
 
 import numpy as np
 
-from collection.records import Judgement, VoteCount
+from collection.records import VoteCount
 
 Z_95: Final = 1.959963984540054
+Z_POWER: Final = 0.8416212335729143  # 80% power
 ELO_POINTS: Final = 400.0 / math.log(10.0)  # ten times the odds are 400 points
 ELO_MEAN: Final = 1000.0
+NEWTON_STEPS: Final = 60
+MOST_VOTES: Final = 1_000_000  # beyond this "how many more" is no advice
+
+CountsByPerson = Mapping[str, Sequence[VoteCount]]
 
 
 @dataclass(frozen=True)
 class WinRate:
-    """How often variant_a was preferred to variant_b, in [0, 1], with its 95% interval and the votes behind it."""
+    """How often variant_a was preferred to variant_b, in [0, 1], a tie being half a win, with its 95% interval.
+
+    design_effect: how many times the variance is that of as many votes by different people, at least 1.
+    """
 
     variant_a: str
     variant_b: str
@@ -29,6 +38,7 @@ class WinRate:
     low: float
     high: float
     votes: int
+    design_effect: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,28 +64,19 @@ class PositionBias:
     votes: int
 
 
-def fold_outcomes(rows: Iterable[tuple[str, str, str, int]]) -> list[VoteCount]:
-    """Adds up (left variant, right variant, choice, how many) whichever side each variant stood on.
+@dataclass(frozen=True)
+class Power:
+    """How many more votes tell two variants apart (5% two-sided, 80% power) if their win rate stays as it is.
 
-    Returns one VoteCount a pair, variant_a < variant_b in the alphabet, in order. Skips do not count.
+    more: 0 when their interval excludes one half already; None when no number of votes to speak of would do.
     """
-    tallies: dict[tuple[str, str], dict[str, int]] = {}
-    for left, right, choice, count in rows:
-        if choice == "skip":
-            continue
-        a, b = sorted((left, right))
-        tally = tallies.setdefault((a, b), {"wins_a": 0, "wins_b": 0, "ties": 0, "both_bad": 0})
-        if choice == "tie":
-            tally["ties"] += count
-        elif choice == "both_bad":
-            tally["both_bad"] += count
-        else:
-            winner = left if choice == "left" else right
-            tally["wins_a" if winner == a else "wins_b"] += count
-    return [VoteCount(a, b, **tally) for (a, b), tally in sorted(tallies.items())]
+
+    variant_a: str
+    variant_b: str
+    more: int | None
 
 
-def wilson_interval(successes: float, total: int) -> tuple[float, float]:
+def wilson_interval(successes: float, total: float) -> tuple[float, float]:
     """The 95% score interval of Wilson (1927) for a share; (0, 1) when nothing is known. Half successes are fine."""
     if total == 0:
         return 0.0, 1.0
@@ -86,43 +87,65 @@ def wilson_interval(successes: float, total: int) -> tuple[float, float]:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def win_rates(counts: Sequence[VoteCount]) -> list[WinRate]:
-    """The share of each pair of variants with Wilson's interval; pairs without a vote are left out."""
+def win_rates(counts_by_person: CountsByPerson) -> list[WinRate]:
+    """The share of each pair of variants, in alphabetical order; pairs without a vote are left out.
+
+    The interval is Wilson's at votes / design_effect votes; the design effect compares the variance between people
+    (the cluster-robust one) with that of independent votes.
+    """
+    people: dict[tuple[str, str], list[VoteCount]] = {}
+    for counts in counts_by_person.values():
+        for count in counts:
+            if count.total:
+                people.setdefault((count.variant_a, count.variant_b), []).append(count)
     rates = []
-    for count in counts:
-        if count.total:
-            wins = count.wins_a + (count.ties + count.both_bad) / 2
-            low, high = wilson_interval(wins, count.total)
-            rates.append(WinRate(count.variant_a, count.variant_b, wins / count.total, low, high, count.total))
+    for (a, b), counts in sorted(people.items()):
+        votes = sum(count.total for count in counts)
+        rate = sum(_score(count) for count in counts) / votes
+        effect = _design_effect(counts, rate, votes)
+        low, high = wilson_interval(rate * votes / effect, votes / effect)
+        rates.append(WinRate(a, b, rate, low, high, votes, effect))
     return rates
 
 
-def bradley_terry(counts: Sequence[VoteCount], prior_ties: float = 1.0) -> dict[str, float]:
-    """Strengths in Elo points, best first: P(i beats j) = 1 / (1 + 10^((points_j - points_i) / 400)).
+def bradley_terry(counts: Sequence[VoteCount], prior_votes: float = 1.0) -> dict[str, float]:
+    """Strengths in Elo points, best first, by Davidson's model of Bradley and Terry's with ties:
 
-    Bradley and Terry, Biometrika 39 (1952). `prior_ties` imaginary ties between every two variants keep one that
-    never lost (or never met another) finite. 0 gives the plain maximum likelihood, for which each must have won
-    and lost.
+        P(i beats j) : P(j beats i) : P(tie) = s_i : s_j : nu * sqrt(s_i * s_j),    points = 400 * log10(s) + const
+
+    Bradley and Terry, Biometrika 39 (1952); Davidson, JASA 65 (1970). Without ties it is the plain model.
+    `prior_votes` imaginary votes between every two variants, spread over the outcomes, keep one that never lost (or
+    never met another) finite. 0 gives the plain maximum likelihood, for which each must have won and lost.
     """
     variants = _variants(counts)
-    points = _fit(_win_matrix(counts, variants), prior_ties)
-    return {variants[row]: float(points[row]) for row in np.argsort(-points, kind="stable")}
+    points, _ = _fit(*_matrices([counts], variants), prior_votes)
+    return {variants[row]: float(points[0, row]) for row in np.argsort(-points[0], kind="stable")}
 
 
-def ratings(
-    counts_by_participant: Mapping[str, Sequence[VoteCount]], rng: np.random.Generator, rounds: int = 500
-) -> list[Rating]:
-    """Bradley-Terry points, best first, with intervals from resampling people `rounds` times.
+def tie_chance(counts: Sequence[VoteCount], prior_votes: float = 1.0) -> float | None:
+    """How likely a tie between two equally strong variants is, nu / (2 + nu); None without votes."""
+    if not counts:
+        return None
+    _, log_nu = _fit(*_matrices([counts], _variants(counts)), prior_votes)
+    nu = math.exp(log_nu[0])
+    return nu / (2 + nu)
 
-    One person's votes hang together, so drawing votes one by one would make the intervals far too narrow.
+
+def ratings(counts_by_person: CountsByPerson, rng: np.random.Generator, rounds: int = 500) -> list[Rating]:
+    """Bradley-Terry points, best first, with percentile intervals from resampling people `rounds` times.
+
+    Drawing votes one by one would make the intervals far too narrow.
     """
-    everything = [count for counts in counts_by_participant.values() for count in counts]
-    points, variants, people = bradley_terry(everything), _variants(everything), len(counts_by_participant)
-    if people < 2:
+    people = list(counts_by_person.values())
+    everything = [count for counts in people for count in counts]
+    points, variants = bradley_terry(everything), _variants(everything)
+    if len(people) < 2:
         return [Rating(variant, value, None, None) for variant, value in points.items()]
-    wins = np.stack([_win_matrix(counts, variants) for counts in counts_by_participant.values()])  # (P, V, V)
-    times_drawn = rng.multinomial(people, np.full(people, 1 / people), size=rounds)  # (rounds, P)
-    fits = np.stack([_fit(sample) for sample in np.einsum("rp,pij->rij", times_drawn, wins)])  # (rounds, V)
+    wins, ties = (matrices.reshape(len(people), -1) for matrices in _matrices(people, variants))  # (P, V*V)
+    draws = rng.integers(len(people), size=(rounds, len(people)))
+    times_drawn = np.stack([np.bincount(draw, minlength=len(people)) for draw in draws]).astype(float)  # (rounds, P)
+    shape = (rounds, len(variants), len(variants))
+    fits, _ = _fit((times_drawn @ wins).reshape(shape), (times_drawn @ ties).reshape(shape))  # (rounds, V)
     low, high = np.quantile(fits, (0.025, 0.975), axis=0)
     bounds = {variant: (float(low[row]), float(high[row])) for row, variant in enumerate(variants)}
     return [Rating(variant, value, *bounds[variant]) for variant, value in points.items()]
@@ -136,55 +159,122 @@ def position_bias(left_wins: int, right_wins: int) -> PositionBias | None:
     return PositionBias(left_wins / total, *wilson_interval(left_wins, total), votes=total)
 
 
-def agreement(judgements: Sequence[Judgement]) -> float | None:
-    """Krippendorff's alpha over pairs judged by several people: 1 full agreement, 0 chance, below 0 worse.
+def agreement(counts: Iterable[VoteCount]) -> float | None:
+    """Krippendorff's alpha of people who judged the same pair of pictures, one VoteCount a pair.
 
-    Nominal verdicts (first, second, tie). None when no pair was judged by two people.
+    1 full agreement, 0 chance, below 0 worse. Nominal verdicts: the one, the other, a tie. Which of two pictures is
+    "the one" is arbitrary, so chance is told as if a fair coin decided it. None when no pair has two votes.
     """
-    import evalica  # here, because it brings pandas and scipy: a second that only statistics should cost
-    import pandas as pd
+    verdicts = [(count.wins_a, count.wins_b, count.ties + count.both_bad) for count in counts if count.total > 1]
+    return nominal_alpha(np.array(verdicts, float), exchangeable=2) if verdicts else None
 
-    numbers = {"first": 0.0, "second": 1.0, "tie": 2.0}
-    table: dict[str, dict[str, float]] = {}
-    for judgement in judgements:
-        table.setdefault(judgement.item, {})[judgement.participant_id] = numbers[judgement.verdict]
-    shared = {item: verdicts for item, verdicts in table.items() if len(verdicts) > 1}
-    if not shared:
-        return None
-    return float(evalica.alpha(pd.DataFrame(shared), distance="nominal").alpha)  # people x items
+
+def nominal_alpha(counts: np.ndarray, exchangeable: int = 1) -> float | None:
+    """Krippendorff's alpha for nominal data from counts (units, values); each unit has at least two values.
+
+    The first `exchangeable` values are taken to be equally common. Krippendorff, "Computing Krippendorff's
+    Alpha-Reliability" (2011), equation for nominal data in terms of a unit's counts. None where nothing varies.
+    """
+    unit, values = counts.sum(1), counts.sum(0)
+    values[:exchangeable] = values[:exchangeable].mean()
+    total = unit.sum()
+    observed = ((unit**2 - (counts**2).sum(1)) / (unit - 1)).sum()
+    expected = (total**2 - (values**2).sum()) / (total - 1)
+    return float(1 - observed / expected) if expected else None
+
+
+def power(rates: Sequence[WinRate], counts: Sequence[VoteCount]) -> list[Power]:
+    """How many more votes each pair needs, from its rate, the variance of its votes and its design effect."""
+    spread = {(count.variant_a, count.variant_b): _variance(count) for count in counts if count.total}
+    found = []
+    for rate in rates:
+        distance = abs(rate.rate - 0.5)
+        if not rate.low <= 0.5 <= rate.high:
+            more: int | None = 0
+        elif distance == 0:
+            more = None
+        else:
+            variance = spread[rate.variant_a, rate.variant_b] * rate.design_effect
+            needed = (Z_95 + Z_POWER) ** 2 * variance / distance**2
+            more = max(1, math.ceil(needed) - rate.votes) if needed <= MOST_VOTES else None
+        found.append(Power(rate.variant_a, rate.variant_b, more))
+    return found
+
+
+def _score(count: VoteCount) -> float:
+    """Wins of variant_a, a tie being half of one."""
+    return count.wins_a + (count.ties + count.both_bad) / 2
+
+
+def _variance(count: VoteCount) -> float:
+    """The variance of one vote, told as 1, 1/2 or 0."""
+    mean = _score(count) / count.total
+    return (count.wins_a + (count.ties + count.both_bad) / 4) / count.total - mean**2
+
+
+def _design_effect(counts: Sequence[VoteCount], rate: float, votes: int) -> float:
+    """The cluster-robust variance of `rate` over the one of independent votes; at least 1 (a vote is a vote)."""
+    a, b = counts[0].variant_a, counts[0].variant_b
+    together = VoteCount(a, b, *(sum(getattr(count, name) for count in counts) for name in OUTCOMES))
+    independent = _variance(together) / votes
+    if len(counts) < 2 or independent == 0:
+        return 1.0
+    residuals = sum((_score(count) - rate * count.total) ** 2 for count in counts)
+    clustered = residuals / votes**2 * len(counts) / (len(counts) - 1)
+    return max(1.0, clustered / independent)
+
+
+OUTCOMES: Final = ("wins_a", "wins_b", "ties", "both_bad")
 
 
 def _variants(counts: Iterable[VoteCount]) -> list[str]:
     return sorted({name for count in counts for name in (count.variant_a, count.variant_b)})
 
 
-def _win_matrix(counts: Iterable[VoteCount], variants: Sequence[str]) -> np.ndarray:
-    """(V, V): how often the row's variant beat the column's, a tie being half a win for each."""
-    wins = np.zeros((len(variants), len(variants)))
-    for count in counts:
-        a, b = variants.index(count.variant_a), variants.index(count.variant_b)
-        halves = (count.ties + count.both_bad) / 2
-        wins[a, b] += count.wins_a + halves
-        wins[b, a] += count.wins_b + halves
-    return wins
+def _matrices(people: Sequence[Sequence[VoteCount]], variants: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(P, V, V) wins of the row's variant over the column's, and (P, V, V) ties, told on both sides."""
+    place = {variant: row for row, variant in enumerate(variants)}
+    wins, ties = np.zeros((2, len(people), len(variants), len(variants)))
+    for person, counts in enumerate(people):
+        for count in counts:
+            a, b = place[count.variant_a], place[count.variant_b]
+            wins[person, a, b] += count.wins_a
+            wins[person, b, a] += count.wins_b
+            ties[person, a, b] += count.ties + count.both_bad
+            ties[person, b, a] += count.ties + count.both_bad
+    return wins, ties
 
 
-def _fit(wins: np.ndarray, prior_ties: float = 1.0) -> np.ndarray:
-    """(V,): Elo points with mean 1000 for a (V, V) win matrix."""
-    import evalica  # see `agreement`
+def _fit(wins: np.ndarray, ties: np.ndarray, prior_votes: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """(R, V) Elo points with mean 1000 and (R,) log nu for R tables of wins and ties, each (R, V, V).
 
-    size = len(wins)
-    if size == 0:
-        return np.zeros(0)
-    winners, losers = np.nonzero(~np.eye(size, dtype=bool))
-    weights = wins[winners, losers] + prior_ties / 2
-    fit = evalica.bradley_terry(
-        winners.tolist(),
-        losers.tolist(),
-        [evalica.Winner.X] * len(winners),
-        weights=weights,
-        tolerance=1e-10,
-        limit=10_000,
-    )
-    log_odds = np.log(fit.scores.sort_index().to_numpy())
-    return ELO_MEAN + ELO_POINTS * (log_odds - log_odds.mean())
+    Davidson's model is a multinomial logit in (log s, log nu), so its likelihood is concave: Newton's method.
+    """
+    rounds, size = wins.shape[:2]
+    log_s, log_nu = np.zeros((rounds, size)), np.zeros(rounds)
+    others = ~np.eye(size, dtype=bool)
+    tied = bool(ties.any())
+    wins = wins + others * prior_votes / (3 if tied else 2)
+    ties = ties + others * prior_votes / 3 if tied else ties
+    votes = wins + wins.transpose(0, 2, 1) + ties  # (R, V, V)
+    for _ in range(NEWTON_STEPS if size else 0):
+        gap = log_s[:, :, None] - log_s[:, None, :]
+        win = np.exp(gap / 2)  # relative to sqrt(s_i * s_j)
+        tie = np.broadcast_to(np.exp(log_nu)[:, None, None] if tied else np.zeros((1, 1, 1)), gap.shape)
+        whole = win + 1 / win + tie
+        p_win, p_tie = win / whole, tie / whole
+        score = p_win + p_tie / 2  # expected score of the row's variant
+        gradient = (wins + ties / 2 - votes * score).sum(2)  # (R, V); the diagonal is 0
+        spread = votes * (p_win + p_tie / 4 - score**2) * others
+        hessian = np.zeros((rounds, size + 1, size + 1))
+        hessian[:, :size, :size] = np.eye(size) * spread.sum(2)[:, :, None] - spread + 1.0  # + 1: the mean stays 0
+        hessian[:, :size, size] = hessian[:, size, :size] = (votes * p_tie * (0.5 - score) * others).sum(2)
+        hessian[:, size, size] = (votes * p_tie * (1 - p_tie) * others).sum((1, 2)) / 2 if tied else 1.0
+        tie_gradient = ((ties - votes * p_tie) * others).sum((1, 2)) / 2
+        step = np.linalg.solve(hessian, np.concatenate([gradient, tie_gradient[:, None]], 1)[..., None])[..., 0]
+        step = np.clip(step, -2.0, 2.0)
+        log_s, log_nu = log_s + step[:, :size], log_nu + step[:, size]
+        if np.abs(step).max() < 1e-10:
+            break
+    log_s = log_s - log_s.mean(1, keepdims=True) if size else log_s
+    return ELO_MEAN + ELO_POINTS * log_s, log_nu if tied else np.full(rounds, -np.inf)

@@ -12,26 +12,28 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Executable, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy import select, update
+from sqlalchemy.orm import undefer
 
 from collection import queries
 from collection.adapters import Adapters
 from collection.ballots import POOL_STUDY, choose_least_judged, choose_pair
-from collection.checks import check_latents, check_one_of, check_response_time
+from collection.casting import new_ballot, record_votes
+from collection.checks import check_latents
 from collection.errors import InputError
 from collection.models import BallotRow, GenerationRow, ParticipantRow, VoteRow, new_id, now, require_participant
-from collection.records import BALLOT_KINDS, CHOICES, BallotView, Choice, Generation, NewBallot, Reveal
+from collection.records import BallotView, Choice, Generation, NewBallot, Reveal
 from collection.results import Results
+from collection.studies import Studies
+from collection.tallies import counted
 from collection.upkeep import Upkeep
 
 
-class Store(Results, Adapters, Upkeep):
+class Store(Studies, Results, Adapters, Upkeep):
     """What people made and said. Safe to share between threads; several processes may open the same database.
 
-    This file holds the way of a vote: generations, participants, ballots, votes. results.py, adapters.py and
-    upkeep.py hold the rest of the methods.
+    This file holds the way of a vote: generations, participants, ballots, votes. studies.py, results.py,
+    adapters.py and upkeep.py hold the rest of the methods.
     """
 
     # Generations
@@ -96,7 +98,7 @@ class Store(Results, Adapters, Upkeep):
         compared (another prompt, family or modality).
         """
         with self.writing() as session:
-            rows = [_new_ballot(session, ballot) for ballot in ballots]
+            rows = [new_ballot(session, ballot) for ballot in ballots]
             session.add_all(rows)
             return [row.id for row in rows]
 
@@ -140,7 +142,7 @@ class Store(Results, Adapters, Upkeep):
             pair = choose_pair([(row.id, row.variant) for row in made], rng)
             if pair is None:
                 return None
-            ballot = _new_ballot(session, NewBallot(*pair, participant_id, study=POOL_STUDY))
+            ballot = new_ballot(session, NewBallot(*pair, participant_id, study=POOL_STUDY))
             session.add(ballot)
             session.flush()
             return BallotView(*session.execute(queries.ballot_views().where(BallotRow.id == ballot.id)).one())
@@ -163,86 +165,19 @@ class Store(Results, Adapters, Upkeep):
         neither makes a second vote.
         Raises InputError for an unknown ballot or choice, or a ballot issued to someone else.
         """
-        check_response_time(response_time_s)
-        for ballot_id, choice in answers:
-            if not isinstance(ballot_id, str):  # a web client may send anything
-                raise InputError(f"The ballot id {ballot_id!r} is no text; send the one that was issued.")
-            check_one_of("choice", choice, CHOICES)
         with self.writing() as session:
-            ballot_ids = {ballot_id for ballot_id, _ in answers}
-            found = {row[0].id: row for row in session.execute(queries.ballots_to_answer(ballot_ids))}
-            reveals = []
-            for ballot_id, choice in answers:
-                if ballot_id not in found or found[ballot_id][0].participant_id != participant_id:
-                    raise InputError(
-                        f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot."
-                    )
-                ballot, family, modality, left_variant, right_variant, flag = found[ballot_id]
-                session.execute(
-                    self._upsert(
-                        ballot_id=ballot.id,
-                        participant_id=ballot.participant_id,
-                        choice=choice,
-                        response_time_s=response_time_s,
-                        flag=flag,
-                        family=family,
-                        modality=modality,
-                        left_variant=left_variant,
-                        right_variant=right_variant,
-                        blind=ballot.blind,
-                        kind=ballot.kind,
-                        study=ballot.study,
-                    )
-                )
-                reveals.append(Reveal(ballot_id, choice, left_variant, right_variant))
-        return reveals
-
-    def _upsert(self, **vote: Any) -> Executable:
-        """Inserts a vote, or changes the choice of the one that this person gave on this ballot before."""
-        moment = now()
-        insert = postgresql.insert if self.url.get_backend_name() == "postgresql" else sqlite.insert
-        new = {"id": new_id(), "first_choice": vote["choice"], "withdrawn": False, "created_at": moment}
-        return (
-            insert(VoteRow)
-            .values(**vote, **new, changed_at=moment)
-            .on_conflict_do_update(
-                index_elements=["ballot_id", "participant_id"],
-                set_={"choice": vote["choice"], "withdrawn": False, "changed_at": moment},
-            )
-        )
+            return record_votes(session, answers, participant_id, response_time_s)
 
     def unvote(self, ballot_ids: Iterable[str], participant_id: str) -> int:
         """Takes answers back: they are kept, marked withdrawn, and count nowhere until voted again.
 
         Returns how many were taken back.
         """
-        with self.writing() as session:
+        these = VoteRow.ballot_id.in_(list(ballot_ids))
+        with self.writing() as session, counted(session, participant_id, these):
             changed = session.execute(
                 update(VoteRow)
-                .where(
-                    VoteRow.ballot_id.in_(list(ballot_ids)),
-                    VoteRow.participant_id == participant_id,
-                    VoteRow.withdrawn.is_(False),
-                )
+                .where(these, VoteRow.participant_id == participant_id, VoteRow.withdrawn.is_(False))
                 .values(withdrawn=True, changed_at=now())
             )
             return cast(Any, changed).rowcount
-
-
-def _new_ballot(session: Session, ballot: NewBallot) -> BallotRow:
-    check_one_of("ballot kind", ballot.kind, BALLOT_KINDS)
-    require_participant(session, ballot.participant_id)
-    left = session.get(GenerationRow, ballot.left_generation_id)
-    right = session.get(GenerationRow, ballot.right_generation_id)
-    if left is None or right is None:
-        missing = ballot.left_generation_id if left is None else ballot.right_generation_id
-        raise InputError(f"There is no generation {missing!r}; store both pictures before asking about them.")
-    if left.id == right.id:
-        raise InputError(f"The generation {left.id!r} stands on both sides; a ballot needs two different ones.")
-    for trait in ("prompt", "family", "modality"):
-        if getattr(left, trait) != getattr(right, trait):
-            raise InputError(
-                f"A ballot's two generations must share their {trait}, "
-                f"but left has {getattr(left, trait)!r} and right {getattr(right, trait)!r}."
-            )
-    return BallotRow(**vars(ballot) | {"id": new_id(), "comparison_id": ballot.comparison_id or left.comparison_id})

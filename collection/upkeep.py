@@ -19,7 +19,18 @@ from collection.database import Database
 from collection.engine import clear_errors, sqlite_path
 from collection.errors import InputError
 from collection.media_files import MediaFiles, write_durably
-from collection.models import LATENTS_DTYPE, BallotRow, GenerationRow, ParticipantRow, VoteRow, require_participant
+from collection.models import (
+    LATENTS_DTYPE,
+    AssignmentRow,
+    BallotRow,
+    EnrolmentRow,
+    FaultRow,
+    GenerationRow,
+    ParticipantRow,
+    TallyRow,
+    VoteRow,
+    require_participant,
+)
 from collection.records import (
     BALLOT_KINDS,
     CHOICES,
@@ -30,6 +41,7 @@ from collection.records import (
     StoredBallot,
     StoredVote,
 )
+from collection.tallies import counted, wrong_tallies
 
 Importable = Generation | StoredBallot | StoredVote
 
@@ -42,11 +54,17 @@ class Upkeep(Database):
 
         Returns how many votes it concerned. Nothing is deleted.
         """
+        own = VoteRow.participant_id == participant_id
         with self.writing() as session:
             require_participant(session, participant_id).flag = reason
-            changed = session.execute(
-                update(VoteRow).where(VoteRow.participant_id == participant_id).values(flag=reason)
+            session.flush()
+            by_rule = (
+                select(EnrolmentRow.flag)
+                .where(EnrolmentRow.study == VoteRow.study, EnrolmentRow.participant_id == participant_id)
+                .scalar_subquery()
             )
+            with counted(session, participant_id):
+                changed = session.execute(update(VoteRow).where(own).values(flag=reason or by_rule))
             return cast(Any, changed).rowcount
 
     def erase_participant(self, participant_id: str) -> ErasureReport:
@@ -63,7 +81,14 @@ class Upkeep(Database):
             shared = set(session.scalars(queries.comparisons_others_judged(own, participant_id)))
             alone = [comparison for comparison in own if comparison not in shared]
             media = set(session.execute(queries.media_of(alone)).tuples())
-            votes = session.execute(delete(VoteRow).where(VoteRow.participant_id == participant_id))
+            session.execute(delete(FaultRow).where(FaultRow.participant_id == participant_id))
+            own_votes = VoteRow.participant_id == participant_id
+            with counted(session, participant_id):
+                votes = session.execute(delete(VoteRow).where(own_votes))
+            session.execute(delete(TallyRow).where(*queries.tallies_of_participant(participant_id)))
+            enrolments = select(EnrolmentRow.id).where(EnrolmentRow.participant_id == participant_id)
+            session.execute(delete(AssignmentRow).where(AssignmentRow.enrolment_id.in_(enrolments)))
+            session.execute(delete(EnrolmentRow).where(EnrolmentRow.participant_id == participant_id))
             ballots = session.execute(delete(BallotRow).where(BallotRow.participant_id == participant_id))
             kept = session.scalars(select(GenerationRow.id).where(GenerationRow.comparison_id.in_(shared))).all()
             erased = session.execute(delete(GenerationRow).where(GenerationRow.comparison_id.in_(alone)))
@@ -172,6 +197,7 @@ class Upkeep(Database):
                     problems.append(f"Row {row} of {table} refers to a row that is not there.")
             for vote_id in session.scalars(queries.votes_unlike_their_ballot()):
                 problems.append(f"Vote {vote_id} says something else than its ballot.")
+            problems += wrong_tallies(session)
             expected = set()
             rows = session.scalars(
                 select(GenerationRow).options(undefer(GenerationRow.latents)).execution_options(yield_per=100)
@@ -218,20 +244,21 @@ def _import_vote(session: Session, record: StoredVote) -> int:
     here = select(VoteRow.id).where((VoteRow.id == record.id) | (VoteRow.ballot_id == record.ballot_id))
     if session.scalar(here.limit(1)) is not None:
         return 0
-    ballot, family, modality, left_variant, right_variant, _flag = found
-    session.add(
-        VoteRow(
-            **vars(record),
-            withdrawn=False,
-            family=family,
-            modality=modality,
-            left_variant=left_variant,
-            right_variant=right_variant,
-            blind=ballot.blind,
-            kind=ballot.kind,
-            study=ballot.study,
+    ballot, family, modality, left_variant, right_variant, _flag, _assigned = found
+    with counted(session, record.participant_id, VoteRow.id == record.id):
+        session.add(
+            VoteRow(
+                **vars(record),
+                withdrawn=False,
+                family=family,
+                modality=modality,
+                left_variant=left_variant,
+                right_variant=right_variant,
+                blind=ballot.blind,
+                kind=ballot.kind,
+                study=ballot.study,
+            )
         )
-    )
     return 1
 
 

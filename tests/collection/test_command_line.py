@@ -14,7 +14,7 @@ from collection.records import AdapterRecord
 from collection.store import Store
 from tests.collection.helpers import add_comparison, cast, open_store
 
-COMMANDS = ("init", "stats", "export", "import", "participants", "adapters", "backup", "verify")
+COMMANDS = ("init", "stats", "export", "import", "study", "participants", "adapters", "backup", "verify")
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +126,26 @@ def test_a_wrong_database_ends_the_process_with_two_and_no_traceback(tmp_path: P
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["participants", "erase"]])
+def test_a_study_is_made_followed_judged_and_closed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.toml").write_text(
+        'name = "pilot"\nvariants = ["base", "aligned"]\nprompts = "emoji"\nmax_prompts = 3\n'
+    )
+    assert main(["study", "create", "study.toml"]) == 0
+    assert "python -m service.pregenerate pilot" in capsys.readouterr().out
+    assert main(["study", "create", "study.toml"]) == 2
+    assert [main(["study", "list"]), main(["study", "list", "--json"])] == [0, 0]
+    shown = capsys.readouterr().out
+    assert "items to make" in shown
+    assert json.loads(shown[shown.index("[") :])[0]["name"] == "pilot"
+    for arguments in (["quality", "pilot"], ["quality", "pilot", "--apply"], ["close", "pilot"], ["reopen", "pilot"]):
+        assert main(["study", *arguments]) == 0
+    assert main(["stats", "--study", "pilot"]) == 0
+    assert [main(["stats", "--study", "typo"]), main(["study", "quality", "typo"])] == [2, 2]
+
+
+@pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["participants", "erase"], ["study", "create"]])
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         build_parser().parse_args([*command, "--help"])
     assert ended.value.code == 0
-    assert ("--database-url" in capsys.readouterr().out) == (command != ["participants"])
+    assert ("--database-url" in capsys.readouterr().out) == (command not in (["participants"], ["study"]))

@@ -18,6 +18,7 @@ from collection.engine import for_writing, open_engine
 from collection.errors import InputError
 from collection.migrate import alembic_config, upgrade
 from collection.models import Base
+from tests.collection.helpers import add_comparison, cast, open_store
 
 
 @pytest.fixture
@@ -45,6 +46,28 @@ def test_migrations_can_be_undone_and_done_again(engine: Engine) -> None:
     assert inspect(engine).get_table_names() == ["alembic_version"]
     upgrade(engine)
     assert set(inspect(engine).get_table_names()) == {"alembic_version", *Base.metadata.tables}
+
+
+def test_votes_survive_the_way_to_studies_and_back_and_are_counted_on_arrival(tmp_path: Path) -> None:
+    """A database of the first schema with votes: upgraded, downgraded, upgraded again, nothing of it is lost."""
+    with open_store(tmp_path) as store:
+        ids, person = add_comparison(store), store.create_participant()
+        for left, right, choice in (
+            ("base", "aligned", "left"),
+            ("aligned", "base", "tie"),
+            ("base", "aligned", "skip"),
+        ):
+            cast(store, person, ids[left], ids[right], choice)  # type: ignore[arg-type]
+        kept, counts = list(store.exported_votes()), store.vote_counts()
+        for _ in range(2):
+            with for_writing(store._engine).begin() as connection:
+                command.downgrade(alembic_config(connection), "0001")
+                assert "tallies" not in inspect(connection).get_table_names()
+                assert connection.scalar(text("SELECT count(*) FROM votes")) == 3
+            upgrade(store._engine)
+        assert [vote.vote for vote in store.exported_votes()] == [vote.vote for vote in kept]
+        assert store.vote_counts() == counts
+        assert store.verify() == []
 
 
 def test_upgrading_twice_changes_nothing(engine: Engine) -> None:

@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from collection import queries
 from collection.errors import InputError
-from collection.records import AdapterRecord, TrainingRun, VoteCount
+from collection.models import TallyRow
+from collection.records import TALLY_DIMENSIONS, AdapterRecord, TrainingRun, VoteCount
 from collection.store import Store
 from tests.collection.helpers import add_comparison, cast, generation
 
@@ -65,14 +66,15 @@ def test_repeats_checks_and_flagged_people_do_not_count(store: Store) -> None:
     assert len(store.vote_counts()) == 2
 
 
-def test_counting_reads_one_covering_index_and_no_table(store: Store) -> None:
-    statement = queries.outcomes(family="emoji", modality="image")
-    sql = str(statement.compile(dialect=store._engine.dialect, compile_kwargs={"literal_binds": True}))
-    assert sql.count("GROUP BY") == 1
-    with store.reading() as session:
-        plan = [row.detail for row in session.execute(text(f"EXPLAIN QUERY PLAN {sql}"))]
-    assert any("USING COVERING INDEX ix_votes_counts" in step for step in plan), plan
-    assert not any("SCAN votes" in step and "INDEX" not in step for step in plan), plan
+def test_counting_reads_the_count_table_and_no_vote(store: Store) -> None:
+    statements = [queries.totals("emoji", None, None)]
+    statements += [queries.outcomes(dimension, TallyRow.key, family="emoji") for dimension in TALLY_DIMENSIONS]
+    for statement in statements:
+        sql = str(statement.compile(dialect=store._engine.dialect, compile_kwargs={"literal_binds": True}))
+        with store.reading() as session:
+            plan = [row.detail for row in session.execute(text(f"EXPLAIN QUERY PLAN {sql}"))]
+        assert any("tallies" in step for step in plan), plan
+        assert not any("votes" in step for step in plan), plan
 
 
 @pytest.mark.parametrize(("choice", "preferred"), [("left", "base"), ("right", "aligned")])
@@ -112,16 +114,15 @@ def test_every_vote_left_out_of_training_has_its_reason(store: Store) -> None:
     assert store.preference_pairs("sd15").pairs == []
 
 
-def test_judgements_name_the_pair_whichever_side_it_was_shown_on(store: Store) -> None:
+def test_counts_per_comparison_name_the_winner_whichever_side_it_stood_on(store: Store) -> None:
     ids = add_comparison(store)
     people = [store.create_participant() for _ in range(3)]
     cast(store, people[0], ids["base"], ids["aligned"], "left")
     cast(store, people[1], ids["aligned"], ids["base"], "right")
     cast(store, people[2], ids["aligned"], ids["base"], "tie")
-    judgements = store.judgements()
-    assert len({judgement.item for judgement in judgements}) == 1
-    assert judgements[0].verdict == judgements[1].verdict
-    assert judgements[2].verdict == "tie"
+    assert store.vote_counts_by_comparison() == {"c1": [VoteCount("aligned", "base", 0, 2, 1, 0)]}
+    assert sum(store.votes_by_hour().values()) == 3
+    assert store.prompts_of({"c1"}) == {"c1": "a red apple, 3d style"}
 
 
 def test_totals_count_votes_people_and_comparisons(store: Store) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from collection.errors import InputError
+from collection.records import TALLY_DIMENSIONS
 from collection.store import Store
 from tests.collection.helpers import add_comparison, cast, open_store
 
@@ -104,8 +105,15 @@ def test_verify_finds_what_is_missing_damaged_or_unknown(store: Store) -> None:
         session.execute(text("UPDATE votes SET left_variant = 'aligned_npo'"))
         session.execute(text("UPDATE generations SET latents_shape = '8x4x5' WHERE variant = 'aligned_npo'"))
     problems = "\n".join(store.verify())
-    assert len(store.verify()) == 5
-    for part in ("is missing", "is damaged", "No generation knows", "something else than its ballot", "8x4x5"):
+    assert len(store.verify()) == 5 + 2 * len(TALLY_DIMENSIONS)
+    for part in (
+        "The count table has",
+        "is missing",
+        "is damaged",
+        "No generation knows",
+        "something else than its ballot",
+        "8x4x5",
+    ):
         assert part in problems
 
 
