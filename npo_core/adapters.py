@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from npo_core.errors import InputError
 from npo_core.media import sha256_file
+from npo_core.references import find
 
 Role = Literal["aligned", "negative"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -28,7 +29,8 @@ class AdapterFile:
 
 
 def adapter_file(path: str | Path, role: Role, id: str | None = None) -> AdapterFile:
-    """The adapter at `path`, a safetensors file or a folder with one. Without an `id` its content names it.
+    """The adapter at `path`, a safetensors file or a folder with one, or a reference to one in the Hub's local cache.
+    Without an `id` its content names it.
 
     Raises InputError for an unknown role or when there is no such file.
     """
@@ -40,8 +42,8 @@ def adapter_file(path: str | Path, role: Role, id: str | None = None) -> Adapter
 
 
 def locate_adapter(path: str | Path) -> Path:
-    """The safetensors file at `path` or, where that is a folder, in it; raises InputError when there is none."""
-    path = Path(path)
+    """The safetensors file at `path` (or what `references` names so), or in the folder there; raises InputError."""
+    path = find(str(path)) or Path(path)
     if path.is_dir():
         for name in (ADAPTER_FILE_NAME, PEFT_FILE_NAME, *UNET_FILE_NAMES):
             if (path / name).is_file():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +16,11 @@ from diffusers import AnimateDiffPipeline, MotionAdapter, UNetMotionModel
 from PIL import Image
 from torch import Tensor, nn
 
+from npo_core import hub
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily, VideoSettings
 from npo_core.generator import StepProgress
+from npo_core.references import locate
 from npo_core.requests import ResolvedRequest
 from npo_core.sampler import Sampler
 from npo_core.variants import Mix
@@ -40,6 +41,8 @@ class ClipSampler(Sampler):
         self._pictures = pictures
         self._at_once: int | None = None  # clips in one call; None until memory ran out
         self._take(build_clip_pipeline(pictures.pipeline, load_motion_adapter(self.family, self.dtype)))
+        if self.video.beta_schedule:
+            self.scheduler_config = {**self.scheduler_config, "beta_schedule": self.video.beta_schedule}
         logger.info("Loaded the motion adapter of %s.", self.family.name)
 
     @property
@@ -181,13 +184,15 @@ def share_weights(taker: nn.Module, giver: Any) -> None:
 def load_motion_adapter(family: ModelFamily, dtype: torch.dtype = torch.float32) -> MotionAdapter:
     """The motion adapter of `family`; raises InputError when it is missing or cannot be loaded."""
     assert family.video is not None
-    source = family.video.motion_adapter
-    if Path(source).is_absolute() and not (Path(source) / "config.json").is_file():
-        raise InputError(f"{family.label} has no motion adapter at {source}; put one in diffusers layout there.")
+    hub.require(family, "video")
+    folder = locate(family.video.motion_adapter)
     try:
-        return MotionAdapter.from_pretrained(source, torch_dtype=dtype)
+        return MotionAdapter.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder)
+        )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"The motion adapter {source} of {family.label} cannot be loaded ({reason}); check the path or the network."
+            f"The motion adapter {family.video.motion_adapter} of {family.label} cannot be loaded ({reason}); "
+            "fetch or copy it again."
         ) from None

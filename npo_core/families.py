@@ -6,7 +6,7 @@ Importing this module is cheap (no torch, no diffusers), so that a page can list
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ SCHEDULERS: dict[str, str] = {  # our name -> class name in diffusers
 class VideoSettings:
     """What makes a family of pictures one of clips (AnimateDiff), and the settings its clips look best at.
 
-    `motion_adapter` is a folder or Hub id of a MotionAdapter in diffusers layout. `frames` is the length it was
+    `motion_adapter` is the reference of a MotionAdapter in diffusers layout, and `beta_schedule` the noise schedule that
+    it was trained with where that is not the base's. `frames` is the length it was
     trained with; longer clips, up to `max_frames`, are sampled in windows of that length (FreeNoise).
     """
 
@@ -38,15 +39,19 @@ class VideoSettings:
     frames: int = 16
     fps: float = 8.0
     max_frames: int = 64
+    beta_schedule: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelFamily:
     """A base model, what was learned on top of it, and the settings it looks best at.
 
-    `base` is a folder or a Hub id in diffusers layout. `aligned` and `negative` are folders or files of LoRA weights
-    (safetensors) for eta = aligned - base and for the NPO offset delta; None where the family has none. `alpha` and
-    `beta` are the defaults of the negative branch, theta + alpha*eta + beta*delta. `guide` is the path of a
+    Weights are named by references: a path, or a Hub id with the place inside the repository (see `hub`). `base` is a
+    pipeline in diffusers layout and its UNet is theta. `aligned` and `negative` are LoRAs, or whole UNets, for
+    eta = aligned - base and for the NPO offset delta; None where the family has none. `alpha` and `beta` are the
+    defaults of the negative branch, theta + alpha*eta + beta*delta. Where `pipeline` is given, everything but the UNet
+    (text encoder, VAE, schedule) is that pipeline's: a fine-tuned model then paints as it was published, and the base
+    is its starting point's UNet in the same surroundings. `vae` replaces the VAE. `guide` is the path of a
     `vocabulary.json` for `prompts.load_guide`; `scorer` is what the family's scorer loads. `video` is None for a family
     that makes no clips.
     """
@@ -67,6 +72,8 @@ class ModelFamily:
     guide: str | None = None
     scorer: str | None = None
     size_multiple_px: int = 8  # how many pixels one latent spans
+    pipeline: str | None = None
+    vae: str | None = None
     video: VideoSettings | None = None
 
     @property
@@ -80,6 +87,44 @@ class ModelFamily:
             return getattr(self.video, name)
         return {"frames": 1, "fps": None}[name] if name in ("frames", "fps") else getattr(self, name)
 
+
+NPO_WEIGHTS = "wangfuyun/Diffusion-NPO/weights"  # published with the paper
+
+SD15 = ModelFamily(
+    name="sd15",
+    label="Stable Diffusion 1.5",
+    description="Aligned by Diffusion-DPO, as published; the NPO offset of the paper.",
+    base="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    aligned="mhdang/dpo-sd1.5-text2image-v1/unet",
+    negative=f"{NPO_WEIGHTS}/sd15/sd15_beta500_2kiter.safetensors",
+    width_px=512,
+    height_px=512,
+    steps=25,
+    guidance_scale=7.5,
+    alpha=1.0,
+    beta=1.0,
+    scheduler="dpmsolver++",
+    video=VideoSettings(
+        motion_adapter="guoyww/animatediff-motion-adapter-v1-5-3",
+        steps=25,
+        guidance_scale=7.5,
+        scheduler="ddim",
+        beta_schedule="linear",
+    ),
+)
+SDXL = replace(
+    SD15,
+    name="sdxl",
+    label="SDXL",
+    base="stabilityai/stable-diffusion-xl-base-1.0",
+    aligned="mhdang/dpo-sdxl-text2image-v1/unet",
+    negative=f"{NPO_WEIGHTS}/sdxl/sdxl_beta2k_2kiter.safetensors",
+    width_px=1024,
+    height_px=1024,
+    guidance_scale=5.0,
+    vae="madebyollin/sdxl-vae-fp16-fix",  # the published one overflows in float16
+    video=None,
+)
 
 FAMILIES: dict[str, ModelFamily] = {
     family.name: family
@@ -101,6 +146,44 @@ FAMILIES: dict[str, ModelFamily] = {
             guide=str(EMOJI_FOLDER / "vocabulary.json"),
             scorer=str(EMOJI_FOLDER / "scorer.safetensors"),
             size_multiple_px=16,
+        ),
+        SD15,
+        replace(
+            SD15,
+            name="sd15-spo",
+            label="Stable Diffusion 1.5, SPO",
+            description="Aligned by step-aware preference optimization (SPO), a LoRA; the NPO offset of the paper.",
+            aligned="SPO-Diffusion-Models/SPO-SD-v1-5_4k-p_10ep_LoRA/spo-sd-v1-5_4k-p_10ep_lora_diffusers.safetensors",
+            steps=20,
+            guidance_scale=5.0,
+            scheduler="ddim",
+        ),
+        replace(
+            SD15,
+            name="dreamshaper",
+            label="DreamShaper",
+            description="The fine-tuned DreamShaper as the aligned model of SD1.5; the paper's NPO offset.",
+            aligned="Lykon/DreamShaper/unet",
+            pipeline="Lykon/DreamShaper",
+        ),
+        SDXL,
+        replace(
+            SDXL,
+            name="sdxl-spo",
+            label="SDXL, SPO",
+            description="Aligned by step-aware preference optimization (SPO), a LoRA; the NPO offset trained on SPO.",
+            aligned="SPO-Diffusion-Models/SPO-SDXL_4k-p_10ep_LoRA/spo_sdxl_10ep_4k-data_lora_diffusers.safetensors",
+            negative=f"{NPO_WEIGHTS}/sdxl/spo_npo_10ep.safetensors",
+            steps=20,
+            scheduler="ddim",
+        ),
+        replace(
+            SDXL,
+            name="juggernaut",
+            label="Juggernaut XL",
+            description="The fine-tuned Juggernaut XL v9 as the aligned model of SDXL; the paper's NPO offset.",
+            aligned="RunDiffusion/Juggernaut-XL-v9/unet",
+            pipeline="RunDiffusion/Juggernaut-XL-v9",
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Load a family's stock diffusers pipeline."""
+"""Load a family's stock diffusers pipeline from what is on this machine."""
 
 from __future__ import annotations
 
@@ -8,25 +8,60 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 
+from npo_core import hub
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
+from npo_core.references import locate
+
+PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
 
 
 def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32) -> Any:
-    """The base of `family` as a StableDiffusionPipeline; raises InputError when it is missing or cannot be loaded."""
-    index = Path(family.base) / "model_index.json"
-    if Path(family.base).is_absolute() and not index.is_file():
-        raise InputError(f"{family.label} has no model at {family.base}; put a pipeline in diffusers layout there.")
+    """The pipeline of `family` with the base's UNet: a StableDiffusionPipeline or StableDiffusionXLPipeline.
+
+    Raises InputError when it is missing or cannot be loaded. Nothing is downloaded.
+    """
+    hub.require(family)
+    folder = locate(family.pipeline or family.base)
     try:
-        _import_own_classes(index)
-        return StableDiffusionPipeline.from_pretrained(family.base, dtype=dtype)
+        _import_own_classes(folder / hub.INDEX_NAME)
+        replaced: dict[str, Any] = {}
+        if family.pipeline:
+            replaced["unet"] = _component(UNet2DConditionModel, locate(f"{family.base}/unet"), dtype)
+        if family.vae:
+            replaced["vae"] = _component(AutoencoderKL, locate(family.vae), dtype)
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder / "unet"), **replaced
+        )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"The model {family.base} of {family.label} cannot be loaded ({reason}); check the path or the network."
+            f"The model {family.base} of {family.label} cannot be loaded ({reason}); fetch or copy it again."
         ) from None
+    if not isinstance(pipeline, PIPELINES):
+        allowed = " and ".join(allowed.__name__ for allowed in PIPELINES)
+        raise InputError(f"{family.base} is a {type(pipeline).__name__}; the lab runs {allowed}.")
+    return _in_safe_precision(pipeline)
+
+
+def _component(model: Any, folder: Path, dtype: torch.dtype) -> Any:
+    return model.from_pretrained(folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder))
+
+
+def _in_safe_precision(pipeline: Any) -> Any:
+    """SDXL's published VAE overflows in float16 and says so in its config: it stays in float32."""
+    is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
+    if is_xl and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(torch.float32)
+    return pipeline
 
 
 def _import_own_classes(index: Path) -> None:

@@ -123,12 +123,11 @@ class Sampler:
     ) -> Tensor:
         """The final latents (samples, C, H, W) of one sample for each request and (conditional, unconditional) pair."""
         shared = copies[0]
-        conditional, unconditional = self._embed(copies)
+        embeddings = self._embed(copies)
         self.pipeline.scheduler = build_scheduler(shared.scheduler, self.scheduler_config)
         with self.unet.rows(guided_rows(pairs, shared.guidance_scale)):
             latents: Tensor = self.pipeline(
-                prompt_embeds=conditional,
-                negative_prompt_embeds=unconditional,
+                **embeddings,
                 num_inference_steps=shared.steps,
                 guidance_scale=shared.guidance_scale,
                 width=shared.width_px,
@@ -149,7 +148,8 @@ class Sampler:
         """The frames of every sample, from latents at UNet scale: (samples, C, H, W), one frame each."""
         images: list[Image.Image] = []
         for part in latents.split(DECODE_BATCH):
-            decoded = self.pipeline.vae.decode(part / self.pipeline.vae.config.scaling_factor).sample
+            scaled = part.to(self.pipeline.vae.dtype) / self.pipeline.vae.config.scaling_factor
+            decoded = self.pipeline.vae.decode(scaled).sample
             images += self.pipeline.image_processor.postprocess(decoded, output_type="pil")
         return [[image] for image in images]
 
@@ -158,15 +158,31 @@ class Sampler:
         return [frames[0] for frames in self.decode(latents)]
 
     @torch.no_grad()
-    def _embed(self, copies: Sequence[ResolvedRequest]) -> tuple[Tensor, Tensor]:
-        """Text embeddings (samples, tokens, width) of prompts and negative prompts; each distinct text once."""
+    def _embed(self, copies: Sequence[ResolvedRequest]) -> dict[str, Tensor]:
+        """The pipeline's arguments for prompts and negative prompts; each distinct text is read once.
+
+        prompt_embeds and negative_prompt_embeds are (samples, tokens, width); SDXL adds pooled ones (samples, width).
+        An empty negative prompt is none at all, for which SDXL was trained with zeros.
+        """
         texts = list(dict.fromkeys(text for each in copies for text in (each.prompt, each.negative_prompt)))
         with self._tokenizer_lock:
-            embeddings, _ = self.pipeline.encode_prompt(texts, self.device, 1, do_classifier_free_guidance=False)
+            encoded = self.pipeline.encode_prompt(
+                texts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            )
+        embeddings = {"prompt_embeds": encoded[0]}
+        if len(encoded) == 4:
+            embeddings["pooled_prompt_embeds"] = encoded[2]
         place = {text: number for number, text in enumerate(texts)}
-        conditional = embeddings[[place[each.prompt] for each in copies]]
-        unconditional = embeddings[[place[each.negative_prompt] for each in copies]]
-        return conditional, unconditional
+        prompts = [place[each.prompt] for each in copies]
+        negatives = [place[each.negative_prompt] for each in copies]
+        zeros = self.pipeline.config.get("force_zeros_for_empty_prompt", False)
+        arguments = {}
+        for name, embedded in embeddings.items():
+            negative = embedded.clone()
+            if zeros and "" in place:
+                negative[place[""]] = 0
+            arguments[name], arguments[f"negative_{name}"] = embedded[prompts], negative[negatives]
+        return arguments
 
     def _report(
         self, on_step: Callable[[StepProgress], None], pipeline: Any, index: int, timestep: Any, state: dict[str, Any]
