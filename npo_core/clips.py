@@ -187,9 +187,7 @@ def load_motion_adapter(family: ModelFamily, dtype: torch.dtype = torch.float32)
     hub.require(family, "video")
     folder = locate(family.video.motion_adapter)
     try:
-        return MotionAdapter.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder)
-        )
+        return MotionAdapter.from_pretrained(folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

@@ -27,9 +27,9 @@ SCHEDULERS: dict[str, str] = {  # our name -> class name in diffusers
 class VideoSettings:
     """What makes a family of pictures one of clips (AnimateDiff), and the settings its clips look best at.
 
-    `motion_adapter` is the reference of a MotionAdapter in diffusers layout, and `beta_schedule` the noise schedule that
-    it was trained with where that is not the base's. `frames` is the length it was
-    trained with; longer clips, up to `max_frames`, are sampled in windows of that length (FreeNoise).
+    `motion_adapter` is the reference of a MotionAdapter in diffusers layout, and `beta_schedule` the noise schedule
+    that it was trained with where that is not the base's. `frames` is the length it was trained with; longer clips, up
+    to `max_frames`, are sampled in windows of that length (FreeNoise).
     """
 
     motion_adapter: str

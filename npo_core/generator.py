@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from npo_core import hub
 from npo_core.adapters import AdapterFile, Role, adapter_file
 from npo_core.errors import InputError
 from npo_core.execution import check_routing
@@ -155,6 +156,7 @@ class Generator:
         )
         for role, path in own:
             if path is not None and role not in chosen:
+                hub.require(self.family)  # says all that is missing at once
                 chosen.setdefault(role, adapter_file(path, role, id=f"{self.family.name}-{role}"))
         return dict(chosen)
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 from npo_core.adapters import ADAPTER_FILE_NAME, PEFT_FILE_NAME, locate_adapter
 from npo_core.errors import InputError
@@ -55,10 +55,10 @@ def missing(family: ModelFamily, modality: str = "image") -> list[Need]:
     return [need for need in needs(family, modality) if not is_here(need)]
 
 
-def require(family: ModelFamily, modality: str = "image") -> None:
-    """Raises InputError, with the command that helps, unless all that `modality` needs is on this machine."""
+def require(family: ModelFamily, modality: str = "image", kinds: Sequence[Kind] = get_args(Kind)) -> None:
+    """Raises InputError, with the command that helps, unless what `modality` needs of `kinds` is on this machine."""
     absent = missing(family, modality)
-    if not absent:
+    if not any(need.kind in kinds for need in absent):
         return
     listed = ", ".join(f"{need.what} {need.reference}" for need in absent)
     remedy = (

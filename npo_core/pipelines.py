@@ -29,7 +29,7 @@ def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32) -> An
 
     Raises InputError when it is missing or cannot be loaded. Nothing is downloaded.
     """
-    hub.require(family)
+    hub.require(family, kinds=("pipeline", "component"))
     folder = locate(family.pipeline or family.base)
     try:
         _import_own_classes(folder / hub.INDEX_NAME)
