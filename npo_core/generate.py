@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +23,7 @@ import numpy as np
 
 from npo_core.adapters import adapter_file
 from npo_core.console import exit_status, hush_libraries
+from npo_core.custom_families import add_families
 from npo_core.errors import InputError
 from npo_core.execution import ROUTINGS
 from npo_core.families import FAMILIES, MODALITIES, SCHEDULERS, get_family
@@ -71,8 +73,10 @@ def build_parser() -> argparse.ArgumentParser:
         default=",".join(DEFAULT_VARIANTS),
         help=f"comma-separated, from {', '.join(VARIANTS)} (default: %(default)s)",
     )
-    parser.add_argument("--aligned", metavar="PATH", help="LoRA to use as the aligned model")
-    parser.add_argument("--negative", metavar="PATH", help="LoRA to use as the NPO offset")
+    parser.add_argument(
+        "--aligned", metavar="PATH", help="LoRA or whole UNet to use as the aligned model: a path or a Hub id"
+    )
+    parser.add_argument("--negative", metavar="PATH", help="LoRA or whole UNet to use as the NPO offset")
     parser.add_argument(
         "--routing", help=f"how the rows are run, one of {', '.join(ROUTINGS)} (default: what the weights allow)"
     )
@@ -82,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Generates and writes what `options` ask for; raises InputError."""
+    add_families(os.environ.get("NPO_FAMILIES"))
     family = get_family(options.family)
     request = GenerationRequest(
         prompt=options.prompt,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from transformers import (
     CLIPTextModelWithProjection,
 )
 
-from tests.tiny import tiny_pipeline, tiny_tokenizer, tiny_unet
+from tests.tiny import tiny_motion_adapter, tiny_pipeline, tiny_tokenizer
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -59,6 +60,7 @@ def publish(root: Path) -> None:
     _save(juggernaut, root / "RunDiffusion/Juggernaut-XL-v9", only_half=True)
     vae = tiny_vae(seed=10, force_upcast=False)
     vae.save_pretrained(root / "madebyollin/sdxl-vae-fp16-fix")
+    tiny_motion_adapter().save_pretrained(root / "guoyww/animatediff-motion-adapter-v1-5-3")
     shutil.copy(
         root / "madebyollin/sdxl-vae-fp16-fix/diffusion_pytorch_model.safetensors",
         root / "madebyollin/sdxl-vae-fp16-fix/sdxl_vae.safetensors",
@@ -207,6 +209,8 @@ def _save(pipeline: Any, folder: Path, only_half: bool = False) -> None:
     if not only_half:
         pipeline.save_pretrained(folder)
     pipeline.save_pretrained(folder, variant="fp16")
-
-
-__all__ = ["changed", "lora_tensors", "publish", "tiny_safety_checker", "tiny_sd15", "tiny_sdxl", "tiny_unet"]
+    for tokenizer in folder.glob("tokenizer*"):  # the older layout, in which all of them are published
+        content = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        (tokenizer / "vocab.json").write_text(json.dumps(content["vocab"]), encoding="utf-8")
+        (tokenizer / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+        (tokenizer / "tokenizer.json").unlink()

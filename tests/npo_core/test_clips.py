@@ -204,7 +204,7 @@ def test_a_motion_adapter_that_is_missing_or_of_another_base_is_one_sentence(
     def with_adapter(path: Path) -> Generator:
         return Generator(replace(family, video=replace(family.video, motion_adapter=str(path))))
 
-    with pytest.raises(InputError, match="missing: motion adapter .*nowhere"):
+    with pytest.raises(InputError, match=r"missing: motion adapter .*nowhere"):
         with_adapter(tmp_path / "nowhere").load("video")
     MotionAdapter(
         block_out_channels=(16,), motion_layers_per_block=1, motion_num_attention_heads=2, motion_norm_num_groups=4

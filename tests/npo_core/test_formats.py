@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -13,7 +14,13 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.torch import save_file
 from torch import Tensor
 
+from npo_core.adapters import ROLES, adapter_file
 from npo_core.errors import InputError
+from npo_core.families import ModelFamily
+from npo_core.generator import GenerationRequest, Generator
+from npo_core.media import open_image
+from npo_core.sampler import Sampler
+from npo_core.variants import Mix
 from npo_core.weights import FullWeights, LowRankWeights, fit, load_adapter, load_weights, peft_adapter
 from npo_core.weights.fit import original_names
 from npo_core.weights.full import extract_low_rank
@@ -110,6 +117,27 @@ def test_the_three_formats_and_the_old_one_hold_the_same_update(tmp_path: Path) 
         assert_same_updates(fit(load_adapter(path), unet, "it"), weights)
     attention = LowRankWeights({name: layer for name, layer in weights.layers.items() if ".attn" in name})
     assert_same_updates(fit(load_adapter(tmp_path / "processors.safetensors"), unet, "it"), attention)
+
+
+def test_a_lora_in_each_format_paints_the_same_picture(family: ModelFamily, tmp_path: Path) -> None:
+    weights = lora()
+    save_file(as_diffusers(weights), tmp_path / "diffusers.safetensors")
+    save_file(as_kohya(weights), tmp_path / "kohya.safetensors")
+    painted = []
+    for path in (tmp_path / "diffusers.safetensors", tmp_path / "kohya.safetensors", as_peft(weights, tmp_path / "p")):
+        sampler = Sampler(family, "cpu", torch.float32)
+        for role in ROLES:
+            sampler.set_adapter(role, sampler.read_adapter(adapter_file(path, role)))
+        with torch.no_grad(), sampler.unet.rows([Mix(1, 0), Mix(1, 1)]):
+            noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+            text = torch.randn(2, 77, 32, generator=torch.Generator().manual_seed(1))
+            predicted = sampler.unet(noise, 500, text).sample
+        made = Generator(family, aligned=adapter_file(path, "aligned"), negative=adapter_file(path, "negative"))
+        images = [open_image(sample.media) for sample in made.generate(GenerationRequest("a cat", seed=1)).samples]
+        painted.append((predicted, np.stack([np.asarray(image, dtype=np.int16) for image in images])))
+    for predicted, pixels in painted[1:]:
+        torch.testing.assert_close(predicted, painted[0][0], rtol=0, atol=1e-5)
+        assert abs(pixels - painted[0][1]).max() <= 1, "rounding alone"
 
 
 def test_a_kohya_file_means_here_what_it_means_to_diffusers(tmp_path: Path) -> None:
