@@ -6,7 +6,9 @@ The published reward trainer of Diffusion-NPO follows the gradient of a reward m
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,15 +17,21 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from npo_core.errors import InputError
+from npo_core.families import ModelFamily
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
+from npo_core.pipelines import load_pipeline
+from npo_core.weights import AdapterWeights
 from train.config import TrainConfig
 from train.data import PairSet, PreferencePair
 from train.draws import DrawPlan
-from train.network import Network, PromptTable
+from train.loop import Task, TrainResult, train_objective
+from train.model import merged
+from train.network import Network, PromptTable, encode_prompts
 from train.objectives import timestep_bounds
 from train.sampling import DdimPath
 from train.scorers import DifferentiableScorer, Scorer
+from train.validation import Validator
 
 SAMPLES_PER_PROMPT = 4
 SAMPLING_STEPS = 10  # of a picture whose reward is followed; the gradient goes through the last one
@@ -129,3 +137,30 @@ class RewardObjective:
     def _decode(self, latents: Tensor) -> Tensor:
         pixels: Tensor = self._vae.decode(latents.to(self._vae.dtype) / self._vae.config.scaling_factor).sample
         return pixels
+
+
+def train_on_reward(
+    config: TrainConfig,
+    family: ModelFamily,
+    prompts: Sequence[str],
+    scorer: Scorer,
+    aligned: AdapterWeights | None,
+    watch: Sequence[Validator] = (),
+) -> TrainResult:
+    """Trains a LoRA by RewardObjective; `aligned` is needed through guidance only. Raises InputError."""
+    if config.through_guidance is not None and aligned is None:
+        raise InputError("Training through guidance needs the aligned model; choose a family that has one.")
+    pipeline = load_pipeline(family)
+    scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+    shape = (pipeline.unet.config.in_channels, family.height_px // scale, family.width_px // scale)
+    size_px = (family.height_px, family.width_px)
+
+    def make(network: Network) -> RewardObjective:
+        table = encode_prompts(pipeline, prompts, network.device, size_px, config.cache_dir)
+        return RewardObjective(config, prompts, table, network, pipeline, scorer, shape)
+
+    sources = [f"prompt:{prompt}" for prompt in prompts]
+    facts = {"prompts_sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest()}
+    task = Task(make, len(prompts), sources, facts)
+    with merged(pipeline.unet, aligned) if config.through_guidance is not None and aligned else nullcontext():
+        return train_objective(config, task, pipeline, validators=watch)

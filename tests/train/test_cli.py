@@ -55,7 +55,7 @@ def test_npo_trains_on_the_picks_and_registers_the_negative_adapter(
     said = capsys.readouterr().out
     assert "3 pairs on 3 prompts, reversed" in said
     assert "Left out: 1 tie, 1 both_bad" in said
-    assert "pairs/s" in said
+    assert "examples/s" in said
     (adapter,) = store.adapters("tiny", "negative")
     assert adapter.name.startswith("NPO from 3 picks, ")
     assert Path(adapter.path).is_file()

@@ -1,0 +1,151 @@
+"""Negatives without votes: truncated samples, ranked pairs, and the gradient of a reward; on a tiny real family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import train.dpo
+import train.npo
+import train.self_npo
+from collection.store import Store
+from npo_core import families
+from npo_core.families import ModelFamily
+from npo_core.generator import GenerationRequest, Generator
+from npo_core.media import open_image
+from npo_core.weights import load_adapter
+from tests.tiny import tiny_family
+from tests.train.helpers import small_config
+from train import scorers
+from train.reward import rank_pairs, train_on_reward
+from train.sampling import DdimPath, seeded_noise
+
+PROMPTS = ["a cat", "a dog", "a red apple"]
+
+
+class Brightness:
+    """Likes bright pictures."""
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        return np.array([np.asarray(image).mean() / 127.5 - 1 for image in images])
+
+    def score_pixels(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        return pixels.mean((1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFamily:
+    return tiny_family(tmp_path_factory.mktemp("family"))
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(PROMPTS) + "\n")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def known(tiny: ModelFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(families.FAMILIES, tiny.name, tiny)
+    monkeypatch.setitem(scorers.SCORERS, "brightness", lambda family: Brightness())
+
+
+def test_the_scorer_s_favourite_is_the_preferred_picture(tiny: ModelFamily) -> None:
+    generator = Generator(replace(tiny, aligned=None, negative=None), device="cpu")
+    found = rank_pairs(generator, Brightness(), PROMPTS, samples_per_prompt=4, margin=0.0)
+    assert len(found.pairs) == 2 * len(PROMPTS)
+    drawn = [generator.generate(GenerationRequest(PROMPTS[0], seed=seed, variants=("base",))) for seed in range(4)]
+    bright = [np.asarray(open_image(each.samples[0].media)).mean() for each in drawn]
+    np.testing.assert_allclose(found.pairs[0].preferred, drawn[int(np.argmax(bright))].samples[0].latents, atol=1e-2)
+    np.testing.assert_allclose(found.pairs[0].rejected, drawn[int(np.argmin(bright))].samples[0].latents, atol=1e-2)
+    unsure = rank_pairs(generator, Brightness(), PROMPTS, samples_per_prompt=4, margin=10.0)
+    assert unsure.pairs == []
+    assert unsure.dropped == {"too close to call": 6}
+
+
+def test_ddim_is_what_the_pipeline_samples(tiny: ModelFamily) -> None:
+    from npo_core.pipelines import load_pipeline
+
+    pipeline = load_pipeline(tiny)
+    noise = seeded_noise([5], (4, 8, 8), torch.device("cpu"))
+    text = pipeline.encode_prompt("a cat", "cpu", 1, False)[0]
+
+    def predict(noisy: Tensor, timestep: Tensor) -> Tensor:
+        return pipeline.unet(noisy, timestep, text).sample
+
+    path = DdimPath(pipeline.scheduler.config, 4, torch.device("cpu"))
+    pipeline.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        latents, _ = path.walk(predict, noise, 3)
+        ours = path.finish(predict, latents)
+    theirs = pipeline("a cat", num_inference_steps=4, guidance_scale=1.0, latents=noise, output_type="latent").images
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("role", "scale", "rises"), [("aligned", None, True), ("negative", None, False), ("negative", 3.0, True)]
+)
+def test_following_the_reward_moves_it_where_the_role_says(
+    tmp_path: Path, tiny: ModelFamily, role: str, scale: float | None, rises: bool
+) -> None:
+    """Turned round for the negative model; through guidance the guided picture gets better as the negative worsens."""
+    aligned = load_adapter(tiny.aligned) if scale and tiny.aligned else None
+    config = small_config(
+        tmp_path, role=role, through_guidance=scale, max_train_steps=8, learning_rate=3e-3, log_every=1, batch_size=3
+    )
+    result = train_on_reward(config, tiny, PROMPTS, Brightness(), aligned)
+    rewards = [row["reward"] for row in result.metrics["history"]]
+    assert (np.mean(rewards[-3:]) > np.mean(rewards[:3])) == rises
+
+
+def test_self_npo_trains_on_truncated_samples_and_registers_on_request(
+    tmp_path: Path, tiny: ModelFamily, prompts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = f"--family tiny --data-dir {tmp_path}/data --database-url sqlite:///{tmp_path}/npo.db --register"
+    how = "--max-train-steps 4 --batch-size 2 --rank 2 --device cpu --sampling-steps 4 --keep-steps 2"
+    assert train.self_npo.main(["--prompts", str(prompts), *where.split(), *how.split()]) == 0
+    assert "stopped after 2 of 4 steps" in capsys.readouterr().out
+    with Store(f"sqlite:///{tmp_path}/npo.db", tmp_path / "data") as store:
+        (adapter,) = store.adapters("tiny", "negative")
+    assert adapter.name.startswith("Self-NPO from 3 prompts")
+    assert load_adapter(adapter.path).layers
+
+
+@pytest.mark.parametrize("command", [train.npo, train.dpo])
+def test_the_command_trains_on_pairs_that_a_scorer_ranked(
+    tmp_path: Path, tiny: ModelFamily, prompts: Path, capsys: pytest.CaptureFixture[str], command: object
+) -> None:
+    flags = f"--family tiny --data-dir {tmp_path}/data --output-dir {tmp_path}/out --reward brightness --min-pairs 1"
+    how = "--reward-margin 0 --max-train-steps 2 --batch-size 2 --rank 2 --device cpu"
+    assert command.main([*flags.split(), "--prompts", str(prompts), *how.split()]) == 0  # type: ignore[attr-defined]
+    assert "6 pairs on 3 prompts" in capsys.readouterr().out
+    assert "trained on 6 preferences" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--reward brightness", "give --prompts FILE"),
+        ("--reward magic --prompts PROMPTS", "Unknown scorer 'magic'; choose from emoji, pickscore"),
+        ("--reward emoji --prompts PROMPTS", "has no scorer"),
+        ("--reward brightness --prompts /nowhere.txt", "cannot be read"),
+        ("--reward hpsv2 --prompts PROMPTS", "needs the package hpsv2"),
+        ("--from-db --reward-gradient", "give --reward too"),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    tmp_path: Path, prompts: Path, capsys: pytest.CaptureFixture[str], arguments: str, sentence: str
+) -> None:
+    where = f"--family tiny --data-dir {tmp_path}/data --output-dir {tmp_path}/out --device cpu"
+    assert train.npo.main([*arguments.replace("PROMPTS", str(prompts)).split(), *where.split()]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1

@@ -1,0 +1,182 @@
+"""Trains a negative model without any votes: on the base's own unfinished pictures.
+
+    python -m train.self_npo --prompts prompts.txt                    # for the emoji family, CPU or GPU
+    python -m train.self_npo --prompts prompts.txt --keep-steps 5 --sampling-steps 20 --register
+
+After Self-NPO (arXiv 2505.11777), which fine-tunes a model on its own truncated samples: sampling stops early, and what
+the model expects the picture to be at that moment (blurred, with the composition but without the detail) is taken for
+the picture. A LoRA that learns to draw those by the ordinary diffusion loss is a negative model as any other. Exit
+status 2 means that the input was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from collection.store import Store
+from npo_core.console import hush_libraries
+from npo_core.errors import InputError
+from npo_core.families import ModelFamily, get_family
+from train.cli import validators
+from train.config import TrainConfig, check_config
+from train.jobs import Job, carry_out, exit_status_of
+from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_prompts
+
+if TYPE_CHECKING:
+    import torch
+
+    from train.loop import TrainResult
+    from train.network import Network, PromptTable
+    from train.objectives import Picture
+
+METHOD = "Self-NPO"
+SAMPLING_STEPS, KEEP_STEPS = 20, 8
+DEFAULT_STEPS = 200
+SAMPLE_BATCH = 32
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options = build_parser().parse_args(arguments)
+    return exit_status_of(partial(run, options))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.self_npo", description="Train a negative model on the base's own truncated samples."
+    )
+    add = parser.add_argument_group("what to train on").add_argument
+    add("--prompts", type=Path, required=True, help="a text file with one prompt a line")
+    add("--samples-per-prompt", type=int, default=2, help="(%(default)s)")
+    add("--sampling-steps", type=int, default=SAMPLING_STEPS, help="of a complete picture (%(default)s)")
+    add("--keep-steps", type=int, default=KEEP_STEPS, help="after how many of them to stop (%(default)s)")
+    add("--sampling-guidance", type=float, default=1.0, help="1 is the model by itself (%(default)s)")
+    add_place_flags(parser)
+    add_training_flags(parser)
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Does what `options` ask for; raises InputError of either package."""
+    family = get_family(options.family)
+    config = read_config("negative", METHOD, options)
+    config = replace(config, max_train_steps=options.max_train_steps or DEFAULT_STEPS)
+    check_config(config)
+    check_output_dir(config, options)
+    prompts = _check_sampling(options)
+    samples = Truncation(
+        options.samples_per_prompt, options.sampling_steps, options.keep_steps, options.sampling_guidance
+    )
+    lines = (
+        f"{METHOD} for {family.label}: {len(prompts)} prompts, {samples.per_prompt} samples each, stopped after "
+        f"{samples.keep_steps} of {samples.steps} steps.",
+        f"{config.max_train_steps} steps of {config.batch_size} pictures, learning rate {config.learning_rate:g}, rank "
+        f"{config.rank} on {config.targets}, mixed precision {config.mixed_precision}, seed {config.seed}.",
+    )
+    sources = tuple(f"prompt:{prompt}" for prompt in prompts)
+    name = options.name or f"{METHOD} from {len(prompts)} prompts, {datetime.now():%Y-%m-%d %H:%M}"
+    job = Job(config, family, name, lines, sources, partial(train_on_truncated, config, family, prompts, samples))
+    store = Store(options.database_url, options.data_dir) if options.register else None
+    try:
+        carry_out(job, options, store)
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _check_sampling(options: argparse.Namespace) -> list[str]:
+    if options.samples_per_prompt < 1:
+        raise InputError(f"The number of samples per prompt is {options.samples_per_prompt}; give 1 or more.")
+    if not 1 <= options.keep_steps < options.sampling_steps:
+        raise InputError(
+            f"Sampling would stop after {options.keep_steps} of {options.sampling_steps} steps; stop after 1 or more, "
+            "and before the last."
+        )
+    if options.sampling_guidance < 1:
+        raise InputError(f"The guidance scale of the samples is {options.sampling_guidance:g}; give 1 or more.")
+    return read_prompts(options.prompts)
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How the samples are made. guidance_scale 1 asks the model without guidance."""
+
+    per_prompt: int = 2
+    steps: int = SAMPLING_STEPS
+    keep_steps: int = KEEP_STEPS
+    guidance_scale: float = 1.0
+
+
+def train_on_truncated(
+    config: TrainConfig, family: ModelFamily, prompts: Sequence[str], samples: Truncation
+) -> TrainResult:
+    """Samples, then trains by the ordinary diffusion loss; the samples are a function of the seed and made again on
+    resume."""
+    hush_libraries()
+    from npo_core.pipelines import load_pipeline
+    from train.loop import Task, train_objective
+    from train.network import encode_prompts
+    from train.objectives import DenoisingObjective
+
+    pipeline = load_pipeline(family)
+    size_px = (family.height_px, family.width_px)
+    texts = [prompt for prompt in prompts for _ in range(samples.per_prompt)]
+
+    def make(network: Network) -> DenoisingObjective:
+        table = encode_prompts(pipeline, texts, network.device, size_px, config.cache_dir)
+        pictures = truncated_pictures(network, table, pipeline, family, texts, samples, config.seed)
+        return DenoisingObjective(config, pictures, table, network)
+
+    facts = {"prompts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(), "truncation": str(samples)}
+    task = Task(make, len(texts), [f"prompt:{prompt}" for prompt in prompts], facts)
+    return train_objective(config, task, pipeline, validators=validators(config, family, prompts))
+
+
+def truncated_pictures(
+    network: Network,
+    table: PromptTable,
+    pipeline: Any,
+    family: ModelFamily,
+    texts: Sequence[str],
+    samples: Truncation,
+    seed: int,
+) -> list[Picture]:
+    """One picture for each text, as the reference expects it after `samples.keep_steps` steps of DDIM."""
+    import torch
+
+    from train.objectives import Picture
+    from train.sampling import DdimPath, seeded_noise
+
+    scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+    shape = (pipeline.unet.config.in_channels, family.height_px // scale, family.width_px // scale)
+    path = DdimPath(pipeline.scheduler.config, samples.steps, network.device)
+    pictures: list[Picture] = []
+    for start in range(0, len(texts), SAMPLE_BATCH):
+        batch = texts[start : start + SAMPLE_BATCH]
+        seeds = [seed + start + row for row in range(len(batch))]
+        rows = torch.tensor([table.rows[text] for text in batch], device=network.device)
+
+        def predict(noisy: torch.Tensor, timestep: torch.Tensor, rows: torch.Tensor = rows) -> torch.Tensor:
+            conditional = network.reference(noisy, timestep.expand(len(noisy)), table.conditioning(rows))
+            if samples.guidance_scale == 1:
+                return conditional
+            nothing = table.conditioning(torch.zeros_like(rows))
+            unconditional = network.reference(noisy, timestep.expand(len(noisy)), nothing)
+            return unconditional + samples.guidance_scale * (conditional - unconditional)
+
+        _, expected = path.walk(predict, seeded_noise(seeds, shape, network.device), samples.keep_steps)
+        latents = expected.cpu().numpy().astype("float16")
+        pictures += [Picture(text, one, f"seed {s}") for text, one, s in zip(batch, latents, seeds, strict=True)]
+    return pictures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
