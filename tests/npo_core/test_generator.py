@@ -203,7 +203,7 @@ def test_a_prompt_may_fill_the_text_encoder_and_guidance_may_be_off(generator: G
 def test_missing_weights_are_one_sentence(family: ModelFamily, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Tiny is not complete on this machine"):
         Generator(replace(family, base=str(tmp_path / "nowhere"))).load()
-    with pytest.raises(InputError, match="There is no adapter at"):
+    with pytest.raises(InputError, match="missing: negative weights"):
         Generator(replace(family, negative=str(tmp_path / "nowhere"))).load()
     with pytest.raises(InputError, match="Unknown family 'nowhere'; choose from emoji"):
         Generator("nowhere")
