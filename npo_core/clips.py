@@ -38,6 +38,7 @@ class ClipSampler(Sampler):
         self.family, self.device, self.dtype = pictures.family, pictures.device, pictures.dtype
         self.routing = pictures.routing
         self._tokenizer_lock = pictures._tokenizer_lock
+        self.placement = pictures.placement
         self._pictures = pictures
         self._at_once: int | None = None  # clips in one call; None until memory ran out
         self._take(build_clip_pipeline(pictures.pipeline, load_motion_adapter(self.family, self.dtype)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 from pathlib import Path
@@ -15,10 +16,13 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.hooks import apply_group_offloading
+from torch import nn
 
 from npo_core import hub
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
+from npo_core.placement import RESIDENT, STREAMED, Placement
 from npo_core.references import locate
 
 PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
@@ -50,6 +54,45 @@ def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32) -> An
         allowed = " and ".join(allowed.__name__ for allowed in PIPELINES)
         raise InputError(f"{family.base} is a {type(pipeline).__name__}; the lab runs {allowed}.")
     return _in_safe_precision(pipeline)
+
+
+def place(pipeline: Any, placement: Placement, device: torch.device) -> None:
+    """Puts the parts of `pipeline` where `placement` wants them, with diffusers' group offloading."""
+    if placement.name == RESIDENT:
+        pipeline.to(device)
+        return
+    host, waits = torch.device("cpu"), device.type == "cuda"
+    for name, part in pipeline.components.items():
+        if not isinstance(part, nn.Module):
+            continue
+        if name != "unet":
+            apply_group_offloading(part, device, host, offload_type="leaf_level", use_stream=waits)
+        elif placement.name == STREAMED:
+            apply_group_offloading(
+                part, device, host, offload_type="block_level", num_blocks_per_group=1, use_stream=waits
+            )
+        else:
+            part.to(device)
+
+
+def size_bytes(module: nn.Module) -> int:
+    """What the parameters and buffers of `module` take."""
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What `device` could still give to tensors; None for a CPU, which has no memory of its own."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def free_unused(device: torch.device) -> None:
+    """Gives back what tensors that are gone still hold."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _component(model: Any, folder: Path, dtype: torch.dtype) -> Any:

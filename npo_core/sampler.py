@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from npo_core.adapters import AdapterFile, Role
 from npo_core.errors import InputError
@@ -19,13 +19,12 @@ from npo_core.execution import ROUTINGS
 from npo_core.families import ModelFamily, build_scheduler
 from npo_core.generator import StepProgress
 from npo_core.media import sha256_file
-from npo_core.pipelines import load_pipeline
+from npo_core.pipelines import free_bytes, free_unused, load_pipeline, place, size_bytes
+from npo_core.placement import PLACEMENTS, Footprint, choose_placement, decoded_at_once, working_bytes
 from npo_core.requests import ResolvedRequest
 from npo_core.routing import RoutedUNet, guided_rows
 from npo_core.variants import Mix, get_variant
 from npo_core.weights import AdapterWeights, fit, load_weights
-
-DECODE_BATCH = 8  # pictures that the VAE decodes at once: its activations are the largest of all
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +42,19 @@ class Sampler:
         self.routing = routing  # the forced one
         # The tokenizer keeps its truncation settings in itself: counting must not run while a prompt is encoded.
         self._tokenizer_lock = threading.Lock()
-        self._take(load_pipeline(family, self.dtype).to(self.device))
-        logger.info("Loaded %s on %s in %s.", family.name, self.device, self.dtype)
+        pipeline = load_pipeline(family, self.dtype)
+        self.placement = choose_placement(_footprint(pipeline, family), free_bytes(self.device))
+        place(pipeline, self.placement, self.device)
+        self._take(pipeline)
+        logger.info(
+            "Loaded %s on %s in %s, placement %s (%s): %s.",
+            family.name,
+            self.device,
+            str(self.dtype).removeprefix("torch."),
+            self.placement.name,
+            self.placement.reason,
+            PLACEMENTS[self.placement.name],
+        )
 
     def _take(self, pipeline: Any) -> None:
         """Puts a RoutedUNet without adapters into `pipeline`, a stock one of diffusers, and samples with it."""
@@ -111,9 +121,18 @@ class Sampler:
         The requests were checked and agree in `generator.SHARED_SETTINGS`.
         """
         copies = [request for request in requests for _ in request.variants]  # one for each sample
-        latents = self._denoise(copies, _mix_pairs(requests), on_step)
-        stored = latents.to("cpu", torch.float16).numpy()
-        return list(zip(self.decode(latents), stored, strict=True))
+        try:
+            latents = self._denoise(copies, _mix_pairs(requests), on_step)
+            stored = latents.to("cpu", torch.float16).numpy()
+            return list(zip(self.decode(latents), stored, strict=True))
+        except torch.OutOfMemoryError:
+            pass  # handled outside, or the exception would keep alive what filled the memory
+        free_unused(self.device)
+        shared = copies[0]
+        raise InputError(
+            f"{len(copies)} pictures of {shared.width_px}x{shared.height_px} pixels do not fit into this device's "
+            "memory beside the model; ask for fewer variants or a smaller size, or close what else uses it."
+        )
 
     def _denoise(
         self,
@@ -146,10 +165,13 @@ class Sampler:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[list[Image.Image]]:
         """The frames of every sample, from latents at UNet scale: (samples, C, H, W), one frame each."""
-        images: list[Image.Image] = []
-        for part in latents.split(DECODE_BATCH):
-            scaled = part.to(self.pipeline.vae.dtype) / self.pipeline.vae.config.scaling_factor
-            decoded = self.pipeline.vae.decode(scaled).sample
+        vae, images = self.pipeline.vae, []
+        pixels = latents[0, 0].numel() * self.pipeline.vae_scale_factor**2
+        width = max(vae.config.block_out_channels[:2])
+        together, tiled = decoded_at_once(pixels, width, vae.dtype.itemsize, free_bytes(self.device))
+        vae.use_tiling = tiled
+        for part in latents.split(together):
+            decoded = vae.decode(part.to(vae.dtype) / vae.config.scaling_factor).sample
             images += self.pipeline.image_processor.postprocess(decoded, output_type="pil")
         return [[image] for image in images]
 
@@ -190,6 +212,20 @@ class Sampler:
         """Turns the pipeline's callback into a StepProgress."""
         on_step(StepProgress(index + 1, pipeline.num_timesteps, partial(self.preview, state["latents"])))
         return {}
+
+
+def _footprint(pipeline: Any, family: ModelFamily) -> Footprint:
+    """What the loaded pipeline takes, and a comparison at the family's own size on top."""
+    sizes = {name: size_bytes(part) for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    unet = pipeline.unet
+    working = working_bytes(
+        family.height_px,
+        family.width_px,
+        pipeline.vae_scale_factor,
+        unet.config.block_out_channels[0],
+        unet.dtype.itemsize,
+    )
+    return Footprint(sizes["unet"], sum(sizes.values()) - sizes["unet"], working)
 
 
 def _mix_pairs(requests: Sequence[ResolvedRequest]) -> list[tuple[Mix, Mix]]:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from npo_core import sampler
+from npo_core.errors import InputError
+from npo_core.families import ModelFamily
+from npo_core.generator import GenerationRequest, Generator
+from npo_core.media import open_image
+from npo_core.placement import (
+    RESIDENT,
+    STAGED,
+    STREAMED,
+    Footprint,
+    Placement,
+    choose_placement,
+    decoded_at_once,
+    working_bytes,
+)
+
+GB = 10**9
+SDXL = Footprint(unet=int(5.1 * GB), others=int(1.8 * GB), working=3 * GB)
+REQUEST = GenerationRequest("a red apple", seed=5)
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "name"), [(None, RESIDENT), (24 * GB, RESIDENT), (9 * GB, STAGED), (6 * GB, STREAMED)]
+)
+def test_the_placement_follows_from_what_is_free(free_bytes: int | None, name: str) -> None:
+    assert choose_placement(SDXL, free_bytes).name == name
+
+
+def test_the_reason_says_what_is_needed_and_what_is_free() -> None:
+    assert choose_placement(SDXL, 9 * GB).reason == "9.9 GB are needed for everything and 9.0 GB are free"
+
+
+def test_pictures_are_decoded_together_alone_or_in_tiles() -> None:
+    pixels = 1024 * 1024
+    assert decoded_at_once(pixels, 256, 2, None) == (8, False)
+    assert decoded_at_once(pixels, 256, 2, 80 * GB) == (8, False)
+    assert decoded_at_once(pixels, 256, 2, 5 * GB) == (2, False)
+    assert decoded_at_once(pixels, 256, 2, 3 * GB) == (1, True)
+    assert working_bytes(1024, 1024, 8, 320, 2) == 4 * working_bytes(512, 512, 8, 320, 2)
+
+
+@pytest.mark.parametrize("name", [STAGED, STREAMED])
+def test_every_placement_paints_the_same_pictures_and_says_so(
+    name: str, family: ModelFamily, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = Generator(family).generate(REQUEST)
+    monkeypatch.setattr(sampler, "choose_placement", lambda needed, free_bytes: Placement(name, "for a test"))
+    with caplog.at_level(logging.INFO, logger="npo_core.sampler"):
+        made = Generator(family).generate(REQUEST)
+    assert [line for line in caplog.messages if f"placement {name} (for a test)" in line]
+    for ours, theirs in zip(made.samples, expected.samples, strict=True):
+        np.testing.assert_array_equal(ours.latents, theirs.latents)
+        assert ours.media_sha256 == theirs.media_sha256
+
+
+def test_decoding_alone_and_in_tiles_gives_pictures_too(family: ModelFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Generator(family).generate(REQUEST)
+    monkeypatch.setattr(sampler, "decoded_at_once", lambda *arguments: (1, True))
+    made = Generator(family).generate(REQUEST)
+    for ours, theirs in zip(made.samples, expected.samples, strict=True):
+        difference = np.asarray(open_image(ours.media), np.int16) - np.asarray(open_image(theirs.media), np.int16)
+        assert abs(difference).max() <= 1, "rounding alone"
+
+
+def test_running_out_of_memory_is_one_sentence_and_the_next_request_works(
+    family: ModelFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Generator(family)
+    expected = generator.generate(REQUEST)
+    unet: Any = generator._loaded("image").unet.unet
+    calls = []
+
+    def full(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unet, "forward", full)
+        with pytest.raises(InputError, match=r"3 pictures of 64x64 pixels do not fit .*; ask for fewer variants or"):
+            generator.generate(REQUEST)
+    assert calls
+    again = generator.generate(REQUEST)
+    assert [sample.media_sha256 for sample in again.samples] == [sample.media_sha256 for sample in expected.samples]
