@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from torch import Tensor
 from tqdm import tqdm
 
@@ -268,9 +269,11 @@ class _Run:
         self.config, self.task, self.accelerator, self.weights = config, task, accelerator, weights
         self.unet, self.validators = pipeline.unet, validators
         optimizer = make_optimizer(config, weights, accelerator.device)
-        policy, self.optimizer = accelerator.prepare(self.unet, optimizer)
-        self.policy = policy
-        self.objective = task.make(Network(policy, self.unet, pipeline, accelerator))
+        self.optimizer = accelerator.prepare(optimizer)
+        # Alone, the UNet runs as it is: accelerate would leave its own wrapper around `forward` behind.
+        alone = accelerator.distributed_type == DistributedType.NO
+        self.policy = self.unet if alone else accelerator.prepare(self.unet)
+        self.objective = task.make(Network(self.policy, self.unet, pipeline, accelerator))
         self.names = self.objective.metrics
         self.ema = None if config.ema_decay is None else [weight.detach().clone() for weight in weights]
         self.step = 0

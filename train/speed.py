@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from train.config import TrainConfig
 
 HEADROOM = 0.9  # the share of the free memory that a plan may count on
-COMPILE_FROM_STEPS = 300  # compiling takes about as long as it saves in so many steps of an SD1.5-sized UNet
+COMPILED_SAVES = 0.25  # the share of a step that compiled kernels save, at the least that was seen
+COMPILING_S = 150.0  # what compiling an SD1.5-sized UNet forwards and backwards takes
 GIB = 2**30
 
 
@@ -34,55 +35,66 @@ def plan_speed(
     probe: Callable[[int], None],
     set_checkpointing: Callable[[bool], None],
 ) -> SpeedPlan:
-    """Chooses for batches of `examples` a forward pass; `probe(n)` runs forward and backward on n examples.
+    """Chooses for `examples` in a forward pass; `probe(n)` runs forward and backward on n of them.
 
-    On a GPU two small probes without checkpointing tell what one more example costs; what the batch needs is compared
-    with what is free.
+    On a GPU two small probes without checkpointing tell what one more example costs, in bytes and seconds; what the
+    batch needs is compared with what is free, and what compiling would save with what it takes.
     """
     if device.type != "cuda":
-        checkpointing, compile_it = config.gradient_checkpointing == "on", config.compile == "on"
-        return SpeedPlan(checkpointing, compile_it, f"{device.type}: no checkpointing, no compilation unless asked for")
-    compile_it, why_compile = _compiles(config, steps_left)
-    if config.gradient_checkpointing != "auto":
-        on = config.gradient_checkpointing == "on"
-        return SpeedPlan(on, compile_it, f"checkpointing {config.gradient_checkpointing} as asked; {why_compile}")
-    set_checkpointing(False)
+        checkpointing, compiled = config.gradient_checkpointing == "on", config.compile == "on"
+        return SpeedPlan(checkpointing, compiled, f"on {device.type} nothing is chosen, only what was asked for")
+    if config.gradient_checkpointing != "auto" and config.compile != "auto":
+        reason = f"checkpointing {config.gradient_checkpointing} and compilation {config.compile} as asked"
+        return SpeedPlan(config.gradient_checkpointing == "on", config.compile == "on", reason)
+    set_checkpointing(config.gradient_checkpointing == "on")
     free = _free_bytes(device)
     try:
-        one, two = (_peak_bytes(device, partial(probe, count)) for count in (1, 2))
-        needed = one + (examples - 1) * max(two - one, 0)
+        probe(1)  # the first one also loads kernels
+        (bytes_1, seconds_1), (bytes_2, seconds_2) = (_cost(device, probe, count) for count in (1, 2))
+        needed = bytes_1 + (examples - 1) * max(bytes_2 - bytes_1, 0)
+        step_s = (seconds_1 + (examples - 1) * max(seconds_2 - seconds_1, 0)) * config.gradient_accumulation_steps
     except torch.cuda.OutOfMemoryError:
-        needed = free + 1
-    checkpointing = needed > HEADROOM * free
-    reason = (
-        f"{examples} examples at once need about {needed / GIB:.1f} GiB without checkpointing and {free / GIB:.1f} GiB "
-        f"are free: checkpointing {'on' if checkpointing else 'off'}; {why_compile}"
+        needed, step_s = free + 1, 0.0
+    checkpointing, why = _checkpoints(config, examples, needed, free)
+    compiled, why_compiled = _compiles(config, steps_left, step_s)
+    return SpeedPlan(checkpointing, compiled, f"{why}; {why_compiled}")
+
+
+def _checkpoints(config: TrainConfig, examples: int, needed: int, free: int) -> tuple[bool, str]:
+    if config.gradient_checkpointing != "auto":
+        return config.gradient_checkpointing == "on", f"checkpointing {config.gradient_checkpointing} as asked"
+    on = needed > HEADROOM * free
+    return on, (
+        f"checkpointing {'on' if on else 'off'}: {examples} at once need about {needed / GIB:.1f} GiB without it and "
+        f"{free / GIB:.1f} GiB are free"
     )
-    return SpeedPlan(checkpointing, compile_it, reason)
 
 
-def _compiles(config: TrainConfig, steps_left: int) -> tuple[bool, str]:
+def _compiles(config: TrainConfig, steps_left: int, step_s: float) -> tuple[bool, str]:
     if config.compile != "auto":
         return config.compile == "on", f"compilation {config.compile} as asked"
     if importlib.util.find_spec("triton") is None:
         return False, "not compiled: triton is not installed"
-    if steps_left < COMPILE_FROM_STEPS:
-        return False, f"not compiled: {steps_left} steps are too few to earn it back"
-    return True, f"compiled: {steps_left} steps earn it back"
+    saved_s = COMPILED_SAVES * step_s * steps_left
+    on = saved_s > COMPILING_S
+    return on, (
+        f"{'compiled' if on else 'not compiled'}: {steps_left} steps of {1000 * step_s:.0f} ms save about "
+        f"{saved_s:.0f} s and compiling takes about {COMPILING_S:.0f} s"
+    )
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Free for new tensors: what no process has, and what our allocator keeps unused."""
+    """Free for new tensors: what no process has, after our allocator gave back what it keeps unused."""
     gc.collect()
     torch.cuda.empty_cache()
     return torch.cuda.mem_get_info(device)[0]
 
 
-def _peak_bytes(device: torch.device, run: Callable[[], None]) -> int:
-    """How far `run` raises the allocated memory at its peak."""
+def _cost(device: torch.device, probe: Callable[[int], None], examples: int) -> tuple[int, float]:
+    """(how far a probe raises the allocated memory at its peak, in bytes; how long it takes, in seconds)."""
     torch.cuda.synchronize(device)
-    before = torch.cuda.memory_allocated(device)
+    before, started_s = torch.cuda.memory_allocated(device), time.perf_counter()
     torch.cuda.reset_peak_memory_stats(device)
-    run()
+    probe(examples)
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    return torch.cuda.max_memory_allocated(device) - before, time.perf_counter() - started_s
