@@ -33,13 +33,17 @@ class Adapters(Database):
             session.add(AdapterRow(**vars(filled)))
         return filled
 
-    def adapters(self, family: str | None = None, role: Role | None = None) -> list[AdapterRecord]:
-        """The registered adapters, newest first; None means every family or role."""
+    def adapters(
+        self, family: str | None = None, role: Role | None = None, modality: str | None = None
+    ) -> list[AdapterRecord]:
+        """The registered adapters, newest first; None means every family, role or modality."""
         statement = select(AdapterRow).order_by(AdapterRow.created_at.desc(), AdapterRow.id.desc())
         if family is not None:
             statement = statement.where(AdapterRow.family == family)
         if role is not None:
             statement = statement.where(AdapterRow.role == role)
+        if modality is not None:
+            statement = statement.where(AdapterRow.modality == modality)
         with self.reading() as session:
             return [row.to_record() for row in session.scalars(statement)]
 

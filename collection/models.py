@@ -446,6 +446,7 @@ class AdapterRow(Base):
     sha256: Mapped[str]
     training_run_id: Mapped[str | None] = mapped_column(ForeignKey("training_runs.id"))
     created_at: Mapped[datetime] = mapped_column(default=now)
+    modality: Mapped[str] = mapped_column(server_default="image")
 
     def to_record(self) -> AdapterRecord:
         """The plain record."""
@@ -458,6 +459,7 @@ class AdapterRow(Base):
             training_run_id=self.training_run_id,
             id=self.id,
             created_at=self.created_at,
+            modality=self.modality,
         )
 
 

@@ -134,7 +134,7 @@ class VoteCount:
 
 @dataclass(frozen=True)
 class AdapterRecord:
-    """A trained LoRA that the app can offer."""
+    """A trained LoRA that the app can offer, for pictures (modality image) or for clips (video)."""
 
     family: str
     role: Role
@@ -144,6 +144,7 @@ class AdapterRecord:
     training_run_id: str | None = None
     id: str | None = None
     created_at: datetime | None = None
+    modality: str = "image"
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,7 @@ class ClipSampler(Sampler):
         self.placement = pictures.placement
         self._pictures = pictures
         self._at_once: int | None = None  # clips in one call; None until memory ran out
-        self._take(build_clip_pipeline(pictures.pipeline, load_motion_adapter(self.family, self.dtype)))
-        if self.video.beta_schedule:
-            self.scheduler_config = {**self.scheduler_config, "beta_schedule": self.video.beta_schedule}
+        self._take(build_clip_pipeline(pictures.pipeline, self.family))
         logger.info("Loaded the motion adapter of %s.", self.family.name)
 
     @property
@@ -153,11 +151,14 @@ def clip_noise(seed: int, frames: int, shape: tuple[int, int, int], window: int,
     return noise[:, order[:frames]]
 
 
-def build_clip_pipeline(pictures: Any, motion_adapter: MotionAdapter) -> Any:
-    """An AnimateDiffPipeline with the parts of a StableDiffusionPipeline (whose UNet may be routed); nothing is copied.
+def build_clip_pipeline(pictures: Any, family: ModelFamily) -> Any:
+    """An AnimateDiffPipeline with the parts of the family's StableDiffusionPipeline (whose UNet may be routed) and its
+    motion adapter; no weights are copied.
 
-    Raises InputError when the adapter does not fit the UNet.
+    Raises InputError when the adapter is missing or does not fit the UNet.
     """
+    assert family.video is not None
+    motion_adapter = load_motion_adapter(family, pictures.unet.dtype)
     unet = getattr(pictures.unet, "unet", pictures.unet)
     try:
         moving = UNetMotionModel.from_unet2d(unet, motion_adapter)
@@ -167,14 +168,22 @@ def build_clip_pipeline(pictures: Any, motion_adapter: MotionAdapter) -> Any:
         ) from None
     for giver in (unet, motion_adapter):
         share_weights(moving, giver)
-    return AnimateDiffPipeline(
+    schedule = {"beta_schedule": family.video.beta_schedule} if family.video.beta_schedule else {}
+    pipeline: Any = AnimateDiffPipeline(
         vae=pictures.vae,
         text_encoder=pictures.text_encoder,
         tokenizer=pictures.tokenizer,
         unet=moving,
         motion_adapter=motion_adapter,
-        scheduler=pictures.scheduler,
+        scheduler=type(pictures.scheduler).from_config(pictures.scheduler.config, **schedule),
     )
+    pipeline.register_to_config(_name_or_path=getattr(pictures.config, "_name_or_path", None))
+    return pipeline
+
+
+def is_of_clips(pipeline: Any) -> bool:
+    """Whether this pipeline makes clips."""
+    return isinstance(pipeline, AnimateDiffPipeline)
 
 
 def share_weights(taker: nn.Module, giver: Any) -> None:

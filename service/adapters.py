@@ -54,16 +54,21 @@ class AdapterShelf:
         self._generator = generator
         self.family = generator.family
 
-    def versions(self, role: Role) -> list[AdapterVersion]:
-        """Everything on offer, newest registered first and the shipped one last."""
-        offered = [_registered(record) for record in self._store.adapters(self.family.name, role)]
+    def versions(self, role: Role, modality: str = "image") -> list[AdapterVersion]:
+        """Everything on offer, newest registered first and the shipped one last.
+
+        What was trained on clips is offered for clips, and on pictures for pictures. The shipped ones were trained on
+        pictures and serve both.
+        """
+        offered = [_registered(record) for record in self._store.adapters(self.family.name, role, modality)]
         shipped = self.family.aligned if role == "aligned" else self.family.negative
         if shipped is not None:
             offered.append(AdapterVersion(f"{self.family.name}-{role}", role, SHIPPED_NAME, Path(shipped)))
         return offered
 
-    def put_on(self, choices: dict[Role, str] | None = None) -> VersionsInUse:
-        """Puts on the chosen version of each role (an id, or NEWEST, the default); returns what is in use then.
+    def put_on(self, choices: dict[Role, str] | None = None, modality: str = "image") -> VersionsInUse:
+        """Puts on the chosen version of each role (an id, or NEWEST, the default) for the next pictures or clips;
+        returns what is in use for them then.
 
         A version asked for by its id that cannot be read raises InputError and leaves what was in use. A newest one
         that cannot be read is passed over for the next, with a note: a failed training must not stop the app.
@@ -72,20 +77,22 @@ class AdapterShelf:
         notes: list[str] = []
         for role in ROLES:
             choice = (choices or {}).get(role, NEWEST)
-            offered = self.versions(role)
+            offered = self.versions(role, modality)
             if choice == NEWEST:
-                chosen = self._put_on_first_readable(offered, notes)
+                chosen = self._put_on_first_readable(offered, notes, modality)
             else:
                 chosen = _find(offered, choice, role)
-                self._put_on_one(chosen)
+                self._put_on_one(chosen, modality)
             if chosen is not None:
                 versions[role] = chosen
         return VersionsInUse(versions, tuple(notes))
 
-    def _put_on_first_readable(self, offered: list[AdapterVersion], notes: list[str]) -> AdapterVersion | None:
+    def _put_on_first_readable(
+        self, offered: list[AdapterVersion], notes: list[str], modality: str
+    ) -> AdapterVersion | None:
         for version in offered:
             try:
-                self._put_on_one(version)
+                self._put_on_one(version, modality)
                 return version
             except InputError as error:
                 logger.warning("Version %s passed over: %s", version.name, error)
@@ -94,14 +101,14 @@ class AdapterShelf:
             raise InputError(notes[-1].removesuffix(" The version before it is used."))
         return None
 
-    def _put_on_one(self, version: AdapterVersion) -> None:
-        current = self._generator.adapters().get(version.role) if version.sha256 else None
+    def _put_on_one(self, version: AdapterVersion, modality: str) -> None:
+        current = self._generator.adapters(modality).get(version.role) if version.sha256 else None
         if current and (current.id, current.sha256) == (version.id, version.sha256):
             return
         adapter = _adapter_file(version)
-        current = self._generator.adapters().get(version.role)
+        current = self._generator.adapters(modality).get(version.role)
         if current is None or (current.id, current.sha256) != (adapter.id, adapter.sha256):
-            self._generator.use_adapter(adapter)
+            self._generator.use_adapter(adapter, modality)
 
 
 def _registered(record: AdapterRecord) -> AdapterVersion:

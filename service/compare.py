@@ -30,7 +30,7 @@ LONGEST_LOOK_S = 3600.0
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture as it may be shown before the vote: a letter and its bytes, nothing about where it came from."""
+    """A picture or clip as it may be shown before the vote: a letter and its bytes, nothing about its origin."""
 
     letter: str
     media: bytes
@@ -66,6 +66,7 @@ class RevealedPanel:
     variant: str
     label: str
     media: bytes
+    media_type: str
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: it holds a dict, and pages keep it in their state
@@ -149,7 +150,7 @@ class CompareService:
         order = list(range(len(request.variants)))
         self._rng.shuffle(order)
         with self._generating:  # the versions must stay on until the pictures are made
-            in_use = self._shelf.put_on(versions)
+            in_use = self._shelf.put_on(versions, request.modality)
             made = self._generator.generate(request, on_step and _blind(on_step, order))
         comparison_id = uuid.uuid4().hex
         stored = self._store.add_generations(
@@ -233,6 +234,7 @@ class CompareService:
                 generation.variant,
                 get_variant(generation.variant).label,
                 self._store.media_path(generation).read_bytes(),
+                generation.media_type,
             )
             for place, generation in enumerate(generations)
         )
@@ -250,8 +252,8 @@ def _blind(on_step: OnBlindStep, order: Sequence[int]) -> Callable[[StepProgress
 
     def report(progress: StepProgress) -> None:
         def preview() -> list[Image.Image]:
-            images = progress.preview()
-            return [images[number] for number in order]
+            images = progress.preview()  # none where memory does not do for all clips at once
+            return [images[number] for number in order] if images else []
 
         on_step(BlindProgress(progress.step, progress.total_steps, preview))
 
@@ -293,7 +295,7 @@ def _record(made: Comparison, number: int, comparison_id: str) -> Generation:
 
 
 def _settings(generations: Sequence[Generation]) -> dict[str, Any]:
-    """What the pictures of one comparison share, as plain values."""
+    """What the pictures or clips of one comparison share, as plain values."""
     shared = vars(replace(generations[0], latents=None))
-    own = ("id", "variant", "media", "media_sha256", "media_type", "latents", "created_at", "frames", "fps")
+    own = ("id", "variant", "media", "media_sha256", "media_type", "latents", "created_at")
     return {name: value for name, value in shared.items() if name not in own}

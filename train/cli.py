@@ -77,6 +77,7 @@ def build_parser(role: Role) -> argparse.ArgumentParser:
 def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what to train on").add_argument
     add("--study", help="of the database, only the picks of this study")
+    add("--include-pictures", action="store_true", help="with --modality video, also picks on pictures, as still clips")
     add("--include-open", action="store_true", help="of the database, also picks made while the names were visible")
     add("--min-votes", type=int, default=1, help="of the database, votes that a pair of pictures needs (%(default)s)")
     add("--min-agreement", type=float, default=0.0, help="share of a pair's votes on one side (any majority)")
@@ -99,6 +100,10 @@ def default_steps(pair_count: int, batch_size: int) -> int:
 def train(role: Role, options: argparse.Namespace) -> None:
     """Does what `options` ask for; raises InputError of either package."""
     family = get_family(options.family)
+    if options.modality not in family.modalities:
+        raise InputError(
+            f"{family.label} does not make modality {options.modality!r}; choose from {', '.join(family.modalities)}."
+        )
     config = read_config(role, METHODS[role], options)
     check_config(config)
     _check_sources(options)
@@ -125,6 +130,10 @@ def _check_sources(options: argparse.Namespace) -> None:
         raise InputError(f"The share to hold out is {options.held_out}; give a number from 0 to below 1.")
     if options.pair_weights not in WEIGHTINGS:
         raise InputError(f"Unknown pair weights {options.pair_weights!r}; choose from {', '.join(WEIGHTINGS)}.")
+    if options.modality == "video" and not options.from_db:
+        raise InputError("Clips to train on come from the database; give --from-db, or leave --modality video out.")
+    if options.include_pictures and options.modality != "video":
+        raise InputError("--include-pictures adds picks on pictures to those on clips; give --modality video too.")
     if options.reward_gradient and not options.reward:
         raise InputError("There is no reward to follow the gradient of; give --reward too.")
     if options.reward and options.prompts is None:
@@ -175,8 +184,8 @@ def _train_on_pairs(
 
 
 def validators(config: TrainConfig, family: ModelFamily, prompts: Sequence[str]) -> list[Validator]:
-    """A grid of pictures of the first few distinct `prompts`, where the run validates at all."""
-    if config.validate_every is None:
+    """A grid of pictures of the first few distinct `prompts`, where the run validates at all and is about pictures."""
+    if config.validate_every is None or config.modality != "image":
         return []
     from npo_core.generator import Generator
     from train.scorers import load_scorer
@@ -231,9 +240,15 @@ def _gather(config: TrainConfig, options: argparse.Namespace, family: ModelFamil
     if options.from_db and store is not None:
         began_with = read_sources(config.output_dir) if options.resume else None
         rule = VoteRule(options.min_votes, options.min_agreement)
-        blind_only = not options.include_open
         return from_store(
-            store, family.name, blind_only=blind_only, study=options.study, rule=rule, only_votes=began_with
+            store,
+            family.name,
+            config.modality,
+            blind_only=not options.include_open,
+            study=options.study,
+            rule=rule,
+            only_votes=began_with,
+            still_frames=family.video.frames if family.video and options.include_pictures else None,
         )
     hush_libraries()
     from npo_core.pipelines import load_pipeline
@@ -289,7 +304,7 @@ def _describe(
     if config.through_guidance is not None:
         direction = f"as picked, through guidance at {config.through_guidance:g}"
     elif config.role == "negative":
-        direction = "reversed: rejected pictures become likelier"
+        direction = f"reversed: rejected {'clips' if config.modality == 'video' else 'pictures'} become likelier"
     else:
         direction = "as picked"
     lines = [f"{METHODS[config.role]} for {family.label}: {len(pairs)} pairs on {prompts} prompts, {direction}."]

@@ -11,6 +11,7 @@ import torch
 
 from npo_core.adapters import ROLES, Role
 from npo_core.errors import InputError
+from npo_core.families import MODALITIES
 from train.draws import TIMESTEP_SAMPLING
 from train.losses import LOSSES
 
@@ -21,10 +22,14 @@ SWITCH = ("auto", "on", "off")
 TRACKERS = ("tensorboard", "wandb")
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # what Diffusion-DPO and Diffusion-NPO train
-TARGETS: dict[str, tuple[str, ...]] = {  # by the end of the layer's name
+OTHERS = ("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut")
+TARGETS: dict[str, tuple[str, ...]] = {  # by the end of the layer's name; what moves a clip is left alone
     "attention": ATTENTION,
-    "all": (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut"),
+    "all": (*ATTENTION, *OTHERS),
+    "attention+motion": ATTENTION,  # the temporal attention of a clip's motion modules too
 }
+WITH_MOTION = ("attention+motion",)
+BATCH_SIZES = {"image": 16, "video": 4}  # pairs a step by default: a clip has as many pictures as frames
 
 # What does not change the weights of a given step, so that a resumed run may differ in it.
 FREE_ON_RESUME = (
@@ -37,6 +42,7 @@ FREE_ON_RESUME = (
 class TrainConfig:
     """How to train one adapter. Batches count pairs, over all processes and accumulation steps together.
 
+    modality: what the pairs are, pictures or clips; a clip's loss is the mean over its frames.
     role: which branch the adapter is for; it is only written down, the direction is in the pairs.
     lora_alpha: None means `rank`, a scale of 1. targets: a key of TARGETS. optimizer: one of OPTIMIZERS.
     label_smoothing: the share of preferences expected to be the wrong way round (see losses.py).
@@ -56,6 +62,7 @@ class TrainConfig:
 
     family: str
     output_dir: Path
+    modality: str = "image"
     role: Role = "negative"
     max_train_steps: int = 100
     batch_size: int = 16
@@ -119,7 +126,10 @@ def fastest_precision(device: str | None) -> str:
 def check_config(config: TrainConfig) -> None:
     """Raises InputError for the first setting that is out of range."""
     _choice("loss", config.loss, LOSSES)
+    _choice("modality", config.modality, MODALITIES)
     _choice("targets", config.targets, TARGETS)
+    if config.targets in WITH_MOTION and config.modality != "video":
+        raise InputError(f"Pictures have no motion modules to train ({config.targets}); leave --targets out.")
     _choice("role", config.role, ROLES)
     _choice("mixed precision", config.mixed_precision, PRECISIONS)
     _choice("learning rate schedule", config.lr_schedule, LR_SCHEDULES)

@@ -18,7 +18,7 @@ import numpy as np
 from npo_core.errors import InputError
 
 if TYPE_CHECKING:
-    from collection.records import PreferenceRecord
+    from collection.records import PreferencePairs, PreferenceRecord
     from collection.store import Store
 
 TIE_POLICY = "ties, both_bad and skipped ballots do not order a pair and are left out"
@@ -26,9 +26,10 @@ TIE_POLICY = "ties, both_bad and skipped ballots do not order a pair and are lef
 
 @dataclass(frozen=True, eq=False)
 class PreferencePair:
-    """Two pictures of one prompt, of which a person (or a scorer) liked one better.
+    """Two pictures or clips of one prompt, of which a person (or a scorer) liked one better.
 
-    preferred, rejected: float16 latents (C, H, W) at UNet scale, as a pipeline has them before VAE decoding.
+    preferred, rejected: float16 latents, (C, H, W) of a picture or (F, C, H, W) of a clip, at UNet scale, as a pipeline
+    has them before VAE decoding.
     source: where the preference comes from, a vote id or FILE#ROW; votes: all votes on the pair where people voted.
     agreement: the share of them on the preferred side. weight: how much the pair counts in the loss.
     """
@@ -76,14 +77,19 @@ def from_store(
     study: str | None = None,
     rule: VoteRule = VoteRule(),
     only_votes: Sequence[str] | None = None,
+    still_frames: int | None = None,
 ) -> PairSet:
-    """The pictures of `family` that votes put in order, oldest first, under TIE_POLICY and `rule`.
+    """The pictures or clips of `family` that votes put in order, oldest first, under TIE_POLICY and `rule`.
 
     Several votes on the same two pictures make one pair, ordered by their majority. With `only_votes` just those votes,
     in that order, so that an interrupted run goes on with what it began with; raises InputError when one of them is no
-    longer there.
+    longer there. Votes of the other modality never join, unless `still_frames` asks for those on pictures to, as clips
+    of so many frames in which nothing moves.
     """
     records = store.preference_pairs(family, modality=modality, blind_only=blind_only, study=study)
+    if still_frames is not None:
+        pictures = store.preference_pairs(family, modality="image", blind_only=blind_only, study=study)
+        records = _joined(records, pictures, still_frames)
     votes = records.pairs if only_votes is None else _pick(records.pairs, only_votes)
     raters = len({vote.participant_id for vote in votes})
     by_pictures: dict[frozenset[str], list[PreferenceRecord]] = {}
@@ -98,6 +104,21 @@ def from_store(
         else:
             pairs.append(pair)
     return usable(PairSet(pairs, dropped, raters))
+
+
+def _joined(clips: PreferencePairs, pictures: PreferencePairs, frames: int) -> PreferencePairs:
+    """Votes on clips and on pictures together, the latter as still clips: (C, H, W) -> (F, C, H, W)."""
+    still = [
+        replace(
+            vote,
+            preferred_latents=np.repeat(vote.preferred_latents[None], frames, axis=0),
+            rejected_latents=np.repeat(vote.rejected_latents[None], frames, axis=0),
+        )
+        for vote in pictures.pairs
+    ]
+    return replace(
+        clips, pairs=[*clips.pairs, *still], dropped=dict(Counter(clips.dropped) + Counter(pictures.dropped))
+    )
 
 
 def _decide(votes: Sequence[PreferenceRecord], rule: VoteRule) -> tuple[PreferencePair | None, str]:
@@ -192,7 +213,7 @@ def usable(found: PairSet) -> PairSet:
 
 def _is_whole(pair: PreferencePair) -> bool:
     return (
-        pair.preferred.ndim == 3
+        pair.preferred.ndim in (3, 4)
         and pair.preferred.shape == pair.rejected.shape
         and bool(np.isfinite(pair.preferred).all())
         and bool(np.isfinite(pair.rejected).all())

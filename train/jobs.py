@@ -87,11 +87,13 @@ def _register(store: Store, job: Job, result: TrainResult, run_id: str | None) -
     role, path = job.config.role, str(result.adapter_path.resolve())
     known = [
         adapter
-        for adapter in store.adapters(job.family.name, role)
+        for adapter in store.adapters(job.family.name, role, job.config.modality)
         if (adapter.path, adapter.sha256) == (path, result.sha256)
     ]
     if not known:
-        store.register_adapter(AdapterRecord(job.family.name, role, job.name, path, result.sha256, run_id))
+        store.register_adapter(
+            AdapterRecord(job.family.name, role, job.name, path, result.sha256, run_id, modality=job.config.modality)
+        )
     print(f"Registered as {known[0].name if known else job.name!r}; the app offers it.")
 
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from npo_core.adapters import ADAPTER_FILE_NAME
+from npo_core.clips import build_clip_pipeline, is_of_clips
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily, get_family
 from npo_core.media import sha256_file
@@ -175,7 +176,10 @@ def train_objective(
 def _loaded(config: TrainConfig, pipeline: Any) -> Any:
     if pipeline is None:
         pipeline = get_family(config.family)
-    return load_pipeline(pipeline) if isinstance(pipeline, ModelFamily) else pipeline
+    if not isinstance(pipeline, ModelFamily):
+        return pipeline
+    loaded = load_pipeline(pipeline)
+    return loaded if config.modality == "image" else build_clip_pipeline(loaded, pipeline)
 
 
 def _size_px(shape: tuple[int, ...], pipeline: Any) -> tuple[int, int]:
@@ -224,8 +228,10 @@ def check_pairs(pairs: Sequence[PreferencePair], pipeline: Any) -> None:
         raise InputError("There are no preference pairs to train on; collect some picks first.")
     channels = pipeline.unet.config.in_channels
     shape = pairs[0].preferred.shape
-    if len(shape) != 3 or shape[0] != channels:
-        raise InputError(f"The latents of {pairs[0].source} are {shape}; this base wants ({channels}, height, width).")
+    wanted = ("frames", channels, "height", "width") if is_of_clips(pipeline) else (channels, "height", "width")
+    if len(shape) != len(wanted) or shape[-3] != channels:
+        wants = ", ".join(map(str, wanted))
+        raise InputError(f"The latents of {pairs[0].source} are {shape}; this base wants ({wants}).")
     for pair in pairs:
         if pair.preferred.shape != shape or pair.rejected.shape != shape:
             raise InputError(

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from npo_core.errors import InputError
 from npo_core.weights import AdapterWeights, LowRankWeights, fit
-from train.config import TARGETS
+from train.config import TARGETS, WITH_MOTION
 
 
 def base_name(pipeline: StableDiffusionPipeline) -> str:
@@ -35,7 +35,13 @@ def trainable_lora(
 
     A starts gaussian (from `seed`), B at zero, so that the policy starts as the reference.
     """
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(TARGETS[targets]), init_lora_weights="gaussian")
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=list(TARGETS[targets]),
+        exclude_modules=None if targets in WITH_MOTION else r".*\.motion_modules\..*",
+        init_lora_weights="gaussian",
+    )
     was_training, needed_gradients = unet.training, [p for p in unet.parameters() if p.requires_grad]
     unet.eval().requires_grad_(False)  # eval: dropout would make policy and reference differ by chance
     with torch.random.fork_rng():

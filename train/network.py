@@ -136,6 +136,13 @@ class Network:
             return self._predict(noisy, timesteps, conditioning)
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
+        if noisy.ndim == 5:  # the UNet of clips wants (B, C, F, H, W), and the text once for every frame
+            text = conditioning["encoder_hidden_states"].repeat_interleave(noisy.shape[1], dim=0)
+            clips = noisy.transpose(1, 2)
+            return self._call(clips, timesteps, {"encoder_hidden_states": text}).transpose(1, 2)
+        return self._call(noisy, timesteps, conditioning)
+
+    def _call(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
         with self._accelerator.autocast():
             prediction: Tensor = self._policy(noisy, timesteps, return_dict=False, **conditioning)[0]
         return prediction.float()

@@ -12,8 +12,9 @@ from typing import Any
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
 from npo_core.adapters import ADAPTER_FILE_NAME, Role
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES
+from npo_core.families import FAMILIES, MODALITIES
 from train.config import (
+    BATCH_SIZES,
     LR_SCHEDULES,
     OPTIMIZERS,
     PRECISIONS,
@@ -34,6 +35,7 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     environment = os.environ
     add = parser.add_argument_group("of what, and where to").add_argument
     add("--family", default=environment.get("NPO_FAMILY", "emoji"), help=f"one of {', '.join(FAMILIES)} (%(default)s)")
+    add("--modality", default="image", metavar="STR", help=f"one of {', '.join(MODALITIES)} (%(default)s)")
     add("--database-url", default=environment.get("NPO_DATABASE_URL", DEFAULT_URL), help="(%(default)s)")
     add("--data-dir", type=Path, default=Path(environment.get("NPO_DATA_DIR", DEFAULT_DATA_DIR)), help="(%(default)s)")
     add("--output-dir", type=Path, help="folder for the adapter (a new one in DATA_DIR/adapters)")
@@ -55,7 +57,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=kind, default=default, metavar=kind.__name__.upper(), help=text + shown)
 
     group.add_argument("--max-train-steps", type=int, metavar="INT", help="by default chosen by the number of pairs")
-    add("batch-size", "pairs a step, over all processes", int)
+    sizes = " or ".join(f"{size} of {modality}" for modality, size in BATCH_SIZES.items())
+    group.add_argument("--batch-size", type=int, metavar="INT", help=f"pairs a step, over all processes ({sizes})")
     add("gradient-accumulation-steps", "split each batch into so many parts, to save memory", int)
     add("optimizer", f"one of {', '.join(OPTIMIZERS)}")
     add("learning-rate", "of AdamW", float)
@@ -96,6 +99,8 @@ def read_config(role: Role, method: str, options: argparse.Namespace) -> TrainCo
     settings["output_dir"] = options.output_dir or options.data_dir / "adapters" / options.family / folder
     settings["max_train_steps"] = 1 if options.max_train_steps is None else options.max_train_steps
     settings["cache_dir"] = options.data_dir / CACHE_FOLDER
+    if options.batch_size is None:
+        settings["batch_size"] = BATCH_SIZES.get(options.modality, BATCH_SIZES["image"])
     if options.mixed_precision == "auto":
         settings["mixed_precision"] = fastest_precision(options.device)
     return TrainConfig(role=role, **settings)

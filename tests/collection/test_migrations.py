@@ -18,6 +18,7 @@ from collection.engine import for_writing, open_engine
 from collection.errors import InputError
 from collection.migrate import alembic_config, upgrade
 from collection.models import Base
+from collection.records import AdapterRecord
 from tests.collection.helpers import add_comparison, cast, open_store
 
 
@@ -68,6 +69,19 @@ def test_votes_survive_the_way_to_studies_and_back_and_are_counted_on_arrival(tm
         assert [vote.vote for vote in store.exported_votes()] == [vote.vote for vote in kept]
         assert store.vote_counts() == counts
         assert store.verify() == []
+
+
+def test_adapters_from_before_clips_are_of_pictures_and_survive_the_way_back(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        old = store.register_adapter(AdapterRecord("emoji", "negative", "old", "a.safetensors", "1" * 64))
+        for _ in range(2):
+            with for_writing(store._engine).begin() as connection:
+                command.downgrade(alembic_config(connection), "0002")
+                assert connection.scalar(text("SELECT name FROM adapters")) == "old"
+            upgrade(store._engine)
+        assert store.adapters() == store.adapters(modality="image") == [old]
+        new = store.register_adapter(AdapterRecord("emoji", "negative", "new", "b", "2" * 64, modality="video"))
+        assert store.adapters(modality="video") == [new]
 
 
 def test_upgrading_twice_changes_nothing(engine: Engine) -> None:

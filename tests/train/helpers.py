@@ -16,13 +16,14 @@ from train.config import TrainConfig
 from train.data import PreferencePair
 
 SHAPE = (4, 8, 8)  # the latents of tests.tiny
+CLIP_SHAPE = (4, 4, 8, 8)  # frames first
 PROMPTS = ("a red apple", "a cat", "a blue rocket")
 
 
-def random_pairs(count: int, seed: int = 0) -> list[PreferencePair]:
+def random_pairs(count: int, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> list[PreferencePair]:
     """Pairs of noise: the preferred one a little brighter, so that there is something to learn."""
     random = np.random.default_rng(seed)
-    noise = random.standard_normal((count, 2, *SHAPE))
+    noise = random.standard_normal((count, 2, *shape))
     return [
         PreferencePair(
             PROMPTS[number % len(PROMPTS)],
@@ -54,8 +55,9 @@ def weights_in(adapter: Path) -> list[tuple[str, bytes, bytes, float]]:
     return [(name, layer.a.numpy().tobytes(), layer.b.numpy().tobytes(), layer.scale) for name, layer in layers.items()]
 
 
-def vote_in_store(store: Store, family: ModelFamily, choices: str) -> None:
+def vote_in_store(store: Store, family: ModelFamily, choices: str, modality: str = "image") -> None:
     """One comparison and one vote for each letter: l(eft), r(ight), t(ie), b(oth bad), s(kip)."""
+    shape = CLIP_SHAPE if modality == "video" else SHAPE
     names = {"l": "left", "r": "right", "t": "tie", "b": "both_bad", "s": "skip"}
     person = store.create_participant()
     random = np.random.default_rng(0)
@@ -63,10 +65,11 @@ def vote_in_store(store: Store, family: ModelFamily, choices: str) -> None:
         made = [
             generation(
                 variant,
-                f"comparison {number}",
+                f"{modality} comparison {number}",
                 family=family.name,
+                modality=modality,
                 prompt=PROMPTS[number % len(PROMPTS)],
-                latents=random.standard_normal(SHAPE).astype(np.float16),
+                latents=random.standard_normal(shape).astype(np.float16),
             )
             for variant in VARIANTS
         ]
