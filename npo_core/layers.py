@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +36,7 @@ class RowGroup:
     coefficients: Tensor
 
 
-@dataclass(frozen=True)
-class RowUpdate:
+class RowUpdate(NamedTuple):
     """The low-rank update of one layer for all rows, ranks of eta and delta concatenated to r.
 
     down: (r, in) for a linear layer, (r, in, kh, kw) for a convolution.
