@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +16,19 @@ from npo_core.families import ModelFamily
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
 from tests.tiny import tiny_family
-from train import evaluate
+from train import evaluate, scorers
+from train.scoring import compare, summarise
 
 
 class Brightness:
     """Likes bright pictures, and takes one brighter than the middle for a hit."""
 
-    def log_probability(self, images: list[Image.Image], prompts: list[str]) -> np.ndarray:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         assert len(images) == len(prompts)
         return np.array([np.asarray(image).mean() for image in images]) / 255 - 1
 
-    def top1(self, images: list[Image.Image], prompts: list[str]) -> np.ndarray:
-        return self.log_probability(images, prompts) > -0.5
+    def top1(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        return self.score(images, prompts) > -0.5
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +43,12 @@ def generator(tiny: ModelFamily) -> Generator:
 
 def test_the_table_counts_same_seed_pairs_whatever_the_batches(tmp_path: Path, generator: Generator) -> None:
     requests = [GenerationRequest(f"cat {seed}", seed=seed, variants=("base", "aligned")) for seed in range(5)]
-    table = evaluate.evaluate(generator, Brightness(), requests, batch_size=2, grid=tmp_path / "grid.png")
+    table = evaluate.evaluate(
+        generator, {"brightness": Brightness()}, requests, batch_size=2, grid=tmp_path / "grid.png"
+    )
     alone = [generator.generate(request) for request in requests]
     bright = np.array([[np.asarray(open_image(s.media)).mean() / 255 - 1 for s in each.samples] for each in alone])
-    assert table["variants"]["base"]["mean_log_probability"] == pytest.approx(bright[:, 0].mean(), abs=1e-3)
+    assert table["variants"]["base"]["brightness"]["mean"] == pytest.approx(bright[:, 0].mean(), abs=1e-3)
     (row,) = table["win_rates"]
     assert (row["variant"], row["against"], row["pairs"]) == ("aligned", "base", 5)
     assert row["win_rate"] == pytest.approx((bright[:, 1] > bright[:, 0]).mean())
@@ -53,16 +57,15 @@ def test_the_table_counts_same_seed_pairs_whatever_the_batches(tmp_path: Path, g
 
 
 def test_equal_scores_count_half() -> None:
-    same = evaluate.Scores(np.array([-1.0, -2.0, -3.0, -4.0]), np.ones(4, bool))
-    other = evaluate.Scores(np.array([-1.0, -2.0, -4.0, -3.0]), np.ones(4, bool))
-    assert evaluate.compare("a", "b", {"a": same, "b": other})["win_rate"] == 0.5
+    values = {"a": {"s": np.array([-1.0, -2.0, -3.0, -4.0])}, "b": {"s": np.array([-1.0, -2.0, -4.0, -3.0])}}
+    assert compare("a", "b", values, "s")["win_rate"] == 0.5
 
 
 def test_a_mean_comes_with_the_textbook_interval() -> None:
-    summary = evaluate.summarise(evaluate.Scores(np.array([-1.0, -2.0, -3.0]), np.array([True, True, False])))
-    assert summary["mean_log_probability"] == -2.0
-    assert summary["mean_log_probability_95"] == pytest.approx([-2 - 1.96 / 3**0.5, -2 + 1.96 / 3**0.5], abs=1e-3)
-    assert summary["top1"] == pytest.approx(2 / 3)
+    summary = summarise({"s": np.array([-1.0, -2.0, -3.0]), "top1": np.array([1.0, 1.0, 0.0])})
+    assert summary["s"]["mean"] == -2.0
+    assert summary["s"]["mean_95"] == pytest.approx([-2 - 1.96 / 3**0.5, -2 + 1.96 / 3**0.5], abs=1e-3)
+    assert summary["top1"]["mean"] == pytest.approx(2 / 3)
 
 
 def test_every_request_has_a_seed_of_its_own(tmp_path: Path, tiny: ModelFamily) -> None:
@@ -79,15 +82,27 @@ def test_a_sweep_makes_one_table_for_each_guidance_scale(
     tmp_path: Path, tiny: ModelFamily, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(families.FAMILIES, tiny.name, tiny)
-    monkeypatch.setattr(evaluate, "load_scorer", lambda family: Brightness())
+    monkeypatch.setitem(scorers.SCORERS, "brightness", lambda family: Brightness())
     (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
-    command = f"--family tiny --prompts {tmp_path}/prompts.txt --guidance-sweep 2,4 --json {tmp_path}/out.json"
+    command = f"--family tiny --prompts {tmp_path}/prompts.txt --guidance-sweep 2,4 --json {tmp_path}/out.json "
+    command += f"--scorers brightness --markdown {tmp_path}/out.md --plot {tmp_path}/out.png "
+    command += f"--betas 0,1 --longer-aligned {tiny.negative}"
     assert evaluate.main([*command.split(), "--steps", "2"]) == 0
     content = json.loads((tmp_path / "out.json").read_text())
     assert [table["settings"]["guidance_scale"] for table in content["tables"]] == [2.0, 4.0]
     assert [row["variant"] for row in content["tables"][0]["win_rates"]] == ["aligned_npo", "aligned_npo", "aligned"]
     assert content["adapters"]["negative"]["sha256"]
-    assert "aligned_npo against aligned: " in capsys.readouterr().out
+    assert "aligned_npo against aligned, brightness: " in capsys.readouterr().out
+    without, with_negative = content["shares"]
+    assert (without["alpha"], without["beta"], without["win_rate"]) == (1.0, 0.0, 0.5)  # beta 0 is aligned itself
+    assert abs(with_negative["mean_difference"]) > 10 * abs(without["mean_difference"])
+    assert [(row["variant"], row["against"]) for row in content["longer"]] == [
+        ("aligned_npo", "aligned_longer"),
+        ("aligned_longer", "aligned"),
+        ("aligned_npo", "aligned"),
+    ]
+    assert (tmp_path / "out.md").read_text().count("| variant |") == 5
+    assert Image.open(tmp_path / "out.png").size[0] > 100
 
 
 @pytest.mark.parametrize(
@@ -97,6 +112,9 @@ def test_a_sweep_makes_one_table_for_each_guidance_scale(
         (["--variants", "base,best"], "Unknown variant 'best'"),
         (["--guidance-sweep", "2;4"], "The guidance sweep is '2;4'"),
         (["--guidance-sweep", "2,-4"], "guidance scale is -4"),
+        (["--scorers", "magic"], "Unknown scorer 'magic'"),
+        (["--betas", "x"], "The list of betas is 'x'"),
+        (["--longer-aligned", "/nowhere"], "There is no adapter at /nowhere"),
         (["--steps", "0"], "The number of steps is 0"),
         (["--seeds-per-prompt", "0"], "seeds per prompt is 0"),
         (["--family", "dragon"], "Unknown family"),
