@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ class RoutedBatch:
             function = torch.compile(function, dynamic=False)
         call = (sample, _as_tensor(timestep, sample), text)
         with _replaced({**self._routed, **stored}):
-            captured = CapturedForward(self._run, function, *call, **kwargs)
+            captured = CapturedForward(partial(self._run, function), *call, **kwargs)
         self._recorded = _Recorded(kind, captured, Once(fill))
         return output
 
