@@ -154,7 +154,7 @@ class CompareService:
             made = self._generator.generate(request, on_step and _blind(on_step, order))
         comparison_id = uuid.uuid4().hex
         stored = self._store.add_generations(
-            [_record(made, number, comparison_id) for number in range(len(made.samples))]
+            [generation_record(made, number, comparison_id) for number in range(len(made.samples))]
         )
         generation_ids = [stored[number] for number in order]
         ballot_ids = self._issue(comparison_id, generation_ids, participant_id, blind=True)
@@ -260,7 +260,7 @@ def _blind(on_step: OnBlindStep, order: Sequence[int]) -> Callable[[StepProgress
     return report
 
 
-def _record(made: Comparison, number: int, comparison_id: str) -> Generation:
+def generation_record(made: Comparison, number: int, comparison_id: str) -> Generation:
     """Sample `number` of a comparison, with everything needed to make it again."""
     request, sample = made.request, made.samples[number]
     aligned, negative = made.adapters.get("aligned"), made.adapters.get("negative")
