@@ -100,6 +100,10 @@ class ClipSampler(Sampler):
         """The middle frame of every clip, from (clips, C, F, H, W) as the pipeline has them."""
         return self._pictures.preview(latents[:, :, latents.shape[2] // 2])
 
+    def flagged(self, images: Sequence[Image.Image]) -> list[bool]:
+        """By the checker of the pipeline for pictures; that for clips has none."""
+        return self._pictures.flagged(images)
+
     @contextmanager
     def _windows(self, frames: int) -> Iterator[None]:
         """Makes clips longer than the motion adapter was trained with attend in overlapping windows of its length.

@@ -80,6 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--routing", help=f"how the rows are run, one of {', '.join(ROUTINGS)} (default: what the weights allow)"
     )
+    parser.add_argument(
+        "--no-safety-checker",
+        action="store_true",
+        help="for research: also keep what the family's safety checker flags (only some families have one)",
+    )
     parser.add_argument("--out", type=Path, default=Path("generated"), help="folder to write (default: %(default)s)")
     return parser
 

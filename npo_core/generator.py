@@ -101,6 +101,7 @@ class Generator:
     Pictures and clips share the base and have adapters of their own: `aligned` and `negative` replace the family's for
     both, `use_adapter` for one. `device` is that of torch ("cpu", "cuda", ...), by default the GPU where there is one;
     `dtype` is float32 on a CPU and float16 elsewhere unless given. `routing` forces one of `execution.ROUTINGS`.
+    `safety` False switches off the safety checker of families that have one: for research, not for a public page.
     Raises InputError for an unknown family or routing.
     """
 
@@ -113,6 +114,7 @@ class Generator:
         device: str | None = None,
         dtype: torch.dtype | None = None,
         routing: str | None = None,
+        safety: bool = True,
     ) -> None:
         self.family = get_family(family) if isinstance(family, str) else family
         given = {adapter.role: adapter for adapter in (aligned, negative) if adapter is not None}
@@ -121,6 +123,7 @@ class Generator:
         self._dtype = dtype
         check_routing(routing)
         self._routing = routing
+        self._safety = safety
         self._samplers: dict[str, Sampler] = {}  # by modality
         self._lock = threading.RLock()
 
@@ -145,7 +148,7 @@ class Generator:
             return ClipSampler(self._loaded("image"))
         from npo_core.sampler import Sampler
 
-        return Sampler(self.family, self._device, self._dtype, self._routing)
+        return Sampler(self.family, self._device, self._dtype, self._routing, self._safety)
 
     def adapters(self, modality: str = "image") -> dict[Role, AdapterFile]:
         """The adapters in use by role; raises InputError when one of the family's own is missing."""

@@ -94,6 +94,11 @@ def _components(folder: Path, without: Sequence[str] = ()) -> list[str]:
     return [name for name in named if name not in without]
 
 
+def has_component(folder: Path, name: str) -> bool:
+    """Whether the pipeline in `folder` has a component called `name`."""
+    return name in _components(folder)
+
+
 def _component_is_here(folder: Path, name: str) -> bool:
     if not folder.is_dir():
         return False

@@ -28,9 +28,10 @@ from npo_core.references import locate
 PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
 
 
-def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32) -> Any:
+def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32, safety: bool = True) -> Any:
     """The pipeline of `family` with the base's UNet: a StableDiffusionPipeline or StableDiffusionXLPipeline.
 
+    `safety` False leaves out its safety checker, for those that have one.
     Raises InputError when it is missing or cannot be loaded. Nothing is downloaded.
     """
     hub.require(family, kinds=("pipeline", "component"))
@@ -42,6 +43,8 @@ def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32) -> An
             replaced["unet"] = _component(UNet2DConditionModel, locate(f"{family.base}/unet"), dtype)
         if family.vae:
             replaced["vae"] = _component(AutoencoderKL, locate(family.vae), dtype)
+        if not safety and hub.has_component(folder, "safety_checker"):
+            replaced |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
         pipeline = DiffusionPipeline.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder / "unet"), **replaced
         )

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from npo_core.adapters import AdapterFile, Role
-from npo_core.errors import InputError
+from npo_core.errors import FlaggedError, InputError
 from npo_core.execution import ROUTINGS
 from npo_core.families import ModelFamily, build_scheduler
 from npo_core.generator import StepProgress
@@ -33,7 +33,12 @@ class Sampler:
     """The loaded weights of a family. Not thread-safe, except for `check`; `Generator` holds the lock."""
 
     def __init__(
-        self, family: ModelFamily, device: str | None, dtype: torch.dtype | None, routing: str | None = None
+        self,
+        family: ModelFamily,
+        device: str | None,
+        dtype: torch.dtype | None,
+        routing: str | None = None,
+        safety: bool = True,
     ) -> None:
         """Loads the base; raises InputError when it cannot be loaded. Adapters are set afterwards."""
         self.family = family
@@ -42,7 +47,7 @@ class Sampler:
         self.routing = routing  # the forced one
         # The tokenizer keeps its truncation settings in itself: counting must not run while a prompt is encoded.
         self._tokenizer_lock = threading.Lock()
-        pipeline = load_pipeline(family, self.dtype)
+        pipeline = load_pipeline(family, self.dtype, safety)
         self.placement = choose_placement(_footprint(pipeline, family), free_bytes(self.device))
         place(pipeline, self.placement, self.device)
         self._take(pipeline)
@@ -118,13 +123,16 @@ class Sampler:
         """(frames, final latents float16) for every variant of every request, in that order.
 
         A picture is one frame with latents (C, H, W), a clip has (F, C, H, W).
-        The requests were checked and agree in `generator.SHARED_SETTINGS`.
+        The requests were checked and agree in `generator.SHARED_SETTINGS`. Raises InputError when memory runs out, and
+        FlaggedError when the family's safety checker flags anything.
         """
         copies = [request for request in requests for _ in request.variants]  # one for each sample
         try:
             latents = self._denoise(copies, _mix_pairs(requests), on_step)
             stored = latents.to("cpu", torch.float16).numpy()
-            return list(zip(self.decode(latents), stored, strict=True))
+            made = self.decode(latents)
+            self._refuse_flagged(made)
+            return list(zip(made, stored, strict=True))
         except torch.OutOfMemoryError:
             pass  # handled outside, or the exception would keep alive what filled the memory
         free_unused(self.device)
@@ -176,8 +184,29 @@ class Sampler:
         return [[image] for image in images]
 
     def preview(self, latents: Tensor) -> list[Image.Image]:
-        """One picture for every sample in the middle of denoising."""
-        return [frames[0] for frames in self.decode(latents)]
+        """One picture for every sample in the middle of denoising, black where the safety checker flags it."""
+        images = [frames[0] for frames in self.decode(latents)]
+        flags = self.flagged(images)
+        return [Image.new("RGB", image.size) if flag else image for image, flag in zip(images, flags, strict=True)]
+
+    @torch.no_grad()
+    def flagged(self, images: Sequence[Image.Image]) -> list[bool]:
+        """Which of `images` the family's safety checker flags; none where it has no checker or it was switched off."""
+        checker = getattr(self.pipeline, "safety_checker", None)
+        if checker is None:
+            return [False] * len(images)
+        seen = self.pipeline.feature_extractor(list(images), return_tensors="pt").pixel_values
+        blank = np.zeros((len(images), 1, 1, 3))  # the checker blackens what it is given; the flags are what we want
+        _, flags = checker(images=blank, clip_input=seen.to(self.device, self.dtype))
+        return [bool(flag) for flag in flags]
+
+    def _refuse_flagged(self, made: Sequence[Sequence[Image.Image]]) -> None:
+        flags = [any(self.flagged(frames)) for frames in made]
+        if any(flags):
+            raise FlaggedError(
+                f"The safety checker of {self.family.label} flagged {sum(flags)} of {len(flags)} results, so none is "
+                "shown or kept; try other words or another seed."
+            )
 
     @torch.no_grad()
     def _embed(self, copies: Sequence[ResolvedRequest]) -> dict[str, Tensor]:
