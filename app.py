@@ -2,8 +2,9 @@
 
     python app.py        # http://127.0.0.1:7860
 
-NPO_DATABASE_URL (sqlite:///data/npo.db), NPO_DATA_DIR (data) and NPO_FAMILY (emoji) say what to open;
-GRADIO_SERVER_NAME and GRADIO_SERVER_PORT where to serve. Exit status 2 means that one of them was wrong.
+NPO_DATABASE_URL (sqlite:///data/npo.db), NPO_DATA_DIR (data) and NPO_FAMILY (emoji) say what to open, NPO_FAMILIES may
+name a file with families of your own, and NPO_SAFETY_CHECKER=off switches the safety checkers off (for research);
+GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where to serve. Exit status 2 means that one of them was wrong.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from pathlib import Path
 import gradio as gr
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
+from npo_core.custom_families import add_families
 from service.errors import INPUT_ERRORS
-from service.services import Services, open_services
+from service.services import Services, open_lab
 from ui import about, api, compare, results
 from ui.theme import head, style, theme
 
@@ -41,6 +43,8 @@ class Settings:
     database_url: str
     data_dir: Path
     family: str
+    families_file: Path | None = None
+    safety: bool = True
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -49,11 +53,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         database_url=environment.get("NPO_DATABASE_URL") or DEFAULT_URL,
         data_dir=Path(environment.get("NPO_DATA_DIR") or DEFAULT_DATA_DIR),
         family=environment.get("NPO_FAMILY") or "emoji",
+        families_file=Path(environment["NPO_FAMILIES"]) if environment.get("NPO_FAMILIES") else None,
+        safety=environment.get("NPO_SAFETY_CHECKER") != "off",
     )
 
 
 def build_app(services: Services) -> gr.Blocks:
-    """All pages and the API in one gradio app."""
+    """All pages and the API in one gradio app. Every family that can be chosen has a page Compare of its own."""
     pages = {path: build(services) for path, (_, build) in PAGES.items()}
     with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as app:
         pages[""].render()
@@ -62,6 +68,10 @@ def build_app(services: Services) -> gr.Blocks:
         if path:
             with app.route(title, path, show_in_navbar=False):  # the pages draw their own links
                 pages[path].render()
+    for other in services.others:
+        page = compare.build(other)
+        with app.route(other.family.label, other.family.name, show_in_navbar=False):
+            page.render()
     return app
 
 
@@ -82,7 +92,8 @@ def main() -> int:
     """Runs the app until it is stopped; returns its exit status."""
     settings = read_settings(os.environ)
     try:
-        services = open_services(settings.family, settings.database_url, settings.data_dir)
+        add_families(settings.families_file)
+        services = open_lab(settings.family, settings.database_url, settings.data_dir, safety=settings.safety)
         app = build_app(services)
     except INPUT_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)

@@ -131,6 +131,16 @@ class Generator:
         """Loads the weights unless they are there; raises InputError when they are missing or do not fit."""
         self._loaded(modality)
 
+    def unload(self) -> None:
+        """Gives the memory back; the weights are loaded again at the next use. The adapters in use stay chosen."""
+        with self._lock:
+            if self._samplers:
+                from npo_core.pipelines import free_unused
+
+                device = self._samplers["image"].device
+                self._samplers.clear()
+                free_unused(device)
+
     def _loaded(self, modality: str) -> Sampler:
         if modality not in self._samplers:
             with self._lock:

@@ -84,10 +84,13 @@ def size_bytes(module: nn.Module) -> int:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What `device` could still give to tensors; None for a CPU, which has no memory of its own."""
+    """What `device` could still give to tensors; None for a CPU, which has none of its own, or if it cannot tell."""
     if device.type != "cuda":
         return None
-    free, _ = torch.cuda.mem_get_info(device)
+    try:
+        free, _ = torch.cuda.mem_get_info(device)
+    except RuntimeError:  # a GPU that is lent for each call (ZeroGPU) cannot be asked before
+        return None
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 

@@ -9,6 +9,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -21,8 +22,10 @@ from npo_core.generator import Comparison, Generator, StepProgress
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.variants import get_variant
 from service.adapters import AdapterShelf
+from service.desk import Desk
 from service.errors import InputError
 from service.picks import LETTERS, Pick, ballots_in_order, check_pick, pairwise_choices, panel_order, panel_pairs
+from service.zero_gpu import comparison_seconds, is_lent, lend_gpu
 
 REMEMBERED_COMPARISONS = 2000  # kept in memory without their pictures; older ones are read back from the store
 LONGEST_LOOK_S = 3600.0
@@ -98,19 +101,23 @@ OnBlindStep = Callable[[BlindProgress], None]
 
 
 class CompareService:
-    """Any number of threads may call it; generations run one at a time."""
+    """Any number of threads may call it; generations run one at a time, on a lent GPU without progress."""
 
     def __init__(
-        self, store: Store, generator: Generator, shelf: AdapterShelf, rng: random.Random | None = None
+        self,
+        store: Store,
+        generator: Generator,
+        shelf: AdapterShelf,
+        rng: random.Random | None = None,
+        desk: Desk | None = None,
     ) -> None:
         self._store = store
         self._generator = generator
         self._shelf = shelf
+        self.desk = desk or Desk()
+        self._make = lend_gpu(generator.generate, partial(comparison_seconds, family=generator.family))
         self._rng = rng or random.SystemRandom()
         self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._loading = threading.Lock()
-        self._loaded = False
-        self._generating = threading.Lock()
         self._remembering = threading.RLock()
 
     def load(self) -> None:
@@ -118,11 +125,9 @@ class CompareService:
 
         The libraries are imported under the same lock: diffusers fails when two threads import it at once.
         """
-        with self._loading:
-            if not self._loaded:
-                hush_libraries()
-                self._generator.load()
-                self._loaded = True
+        with self.desk.turn(self._generator):
+            hush_libraries()
+            self._generator.load()
 
     def participant(self, claimed_id: str | None) -> str:
         """`claimed_id` if this database knows it, else a new participant's id."""
@@ -145,13 +150,15 @@ class CompareService:
         if not 2 <= len(request.variants) <= len(LETTERS):
             raise InputError(f"{len(request.variants)} variants were asked for; compare 2 to {len(LETTERS)}.")
         resolve_request(request, self._generator.family)  # before loading: a typo should not cost seconds
-        self.load()
-        self._generator.validate_request(request)
         order = list(range(len(request.variants)))
         self._rng.shuffle(order)
-        with self._generating:  # the versions must stay on until the pictures are made
+        with self.desk.turn(self._generator):  # the versions must stay on until the pictures are made
+            self.load()
+            self._generator.validate_request(request)
             in_use = self._shelf.put_on(versions, request.modality)
-            made = self._generator.generate(request, on_step and _blind(on_step, order))
+            made = (
+                self._make(request) if is_lent(self._make) else self._make(request, on_step and _blind(on_step, order))
+            )
         comparison_id = uuid.uuid4().hex
         stored = self._store.add_generations(
             [generation_record(made, number, comparison_id) for number in range(len(made.samples))]

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collection.report import Summary, summarise
 from collection.store import Store
-from npo_core.families import ModelFamily
+from npo_core import hub
+from npo_core.families import ModelFamily, get_family
 from npo_core.generator import Generator
 from npo_core.prompts import PromptGuide, load_guide
 from service.adapters import AdapterShelf
 from service.compare import CompareService
+from service.desk import Desk
 from service.errors import InputError
+from service.families import SHIPPED, FamilyOffer, family_offers
 from service.pool import PoolService
 
 SECRET_FILE_NAME = "participant_secret"
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Services:
-    """One app's services. `guide` is None for a family without a vocabulary; `secret` ties browsers to this data."""
+    """The services of one family. `guide` is None where it has no vocabulary; `secret` ties browsers to this data.
+
+    `offers` is every family with what it lacks, `others` the services of those that can be chosen too, and `first` the
+    family that the app opened with. `notice` is a sentence for the visitor: why it is not the one that was asked for.
+    """
 
     family: ModelFamily
     store: Store
@@ -33,31 +43,75 @@ class Services:
     pool: PoolService
     guide: PromptGuide | None
     secret: str
+    offers: tuple[FamilyOffer, ...] = ()
+    others: tuple[Services, ...] = ()
+    first: str = ""
+    notice: str = ""
 
     def results(self) -> Summary:
         """What the blind votes on this family say so far."""
         return summarise(self.store, self.family.name)
 
 
-def open_services(family: str | ModelFamily, database_url: str, data_dir: Path | str) -> Services:
+def open_services(
+    family: str | ModelFamily, database_url: str, data_dir: Path | str, *, safety: bool = True
+) -> Services:
     """Opens the store and everything over it; the model itself is loaded at its first use.
 
-    Raises InputError (of either core) for an unknown family, a database or data folder that cannot be used.
+    `safety` False switches off the safety checkers of the families that have one. Raises InputError (of either core)
+    for an unknown family, a database or data folder that cannot be used.
     """
-    generator = Generator(family)
+    generator = Generator(family, safety=safety)
     store = Store(database_url, data_dir)
+    return _services(generator, store, browser_secret(Path(data_dir)), Desk())
+
+
+def open_lab(family: str, database_url: str, data_dir: Path | str, *, safety: bool = True) -> Services:
+    """As `open_services`, with every other family that is on this machine beside it.
+
+    They share the store and take turns on the device. Where the one that was asked for is not on this machine, the
+    family that ships with the lab is opened instead, with a notice that says what is missing.
+    """
+    offers = family_offers()
+    here = [offer.family.name for offer in offers if not offer.missing]
+    get_family(family)  # an unknown name is a mistake, not a model to fetch
+    opened = family if family in here else SHIPPED
+    first = open_services(opened, database_url, data_dir, safety=safety)
+    desk = first.compare.desk
+    others = tuple(
+        replace(_services(Generator(name, safety=safety), first.store, first.secret, desk), offers=offers, first=opened)
+        for name in here
+        if name != opened
+    )
+    notice = ""
+    if opened != family:
+        notice = _reason(get_family(family))
+        logger.warning("%s Until then the lab serves %s.", notice, opened)
+    return replace(first, offers=offers, others=others, first=opened, notice=notice)
+
+
+def _services(generator: Generator, store: Store, secret: str, desk: Desk) -> Services:
     shelf = AdapterShelf(store, generator)
-    guide = load_guide(generator.family.guide) if generator.family.guide else None
+    family = generator.family
     return Services(
-        family=generator.family,
+        family=family,
         store=store,
         generator=generator,
         shelf=shelf,
-        compare=CompareService(store, generator, shelf),
-        pool=PoolService(store, generator.family.name),
-        guide=guide,
-        secret=browser_secret(Path(data_dir)),
+        compare=CompareService(store, generator, shelf, desk=desk),
+        pool=PoolService(store, family.name),
+        guide=load_guide(family.guide) if family.guide else None,
+        secret=secret,
     )
+
+
+def _reason(family: ModelFamily) -> str:
+    """Why `family` cannot be opened."""
+    try:
+        hub.require(family)
+    except InputError as error:
+        return str(error)
+    return f"{family.label} can be opened after a restart."
 
 
 def browser_secret(data_dir: Path) -> str:

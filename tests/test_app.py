@@ -17,12 +17,16 @@ def test_the_settings_come_from_the_environment_and_have_defaults() -> None:
     given = {"NPO_DATABASE_URL": "sqlite:///x.db", "NPO_DATA_DIR": "elsewhere", "NPO_FAMILY": "sdxl"}
     assert app.read_settings(given) == app.Settings("sqlite:///x.db", Path("elsewhere"), "sdxl")
     assert app.read_settings({"NPO_FAMILY": ""}).family == "emoji"
+    assert app.read_settings({"NPO_FAMILIES": "mine.toml"}).families_file == Path("mine.toml")
+    assert app.read_settings({}).safety
+    assert not app.read_settings({"NPO_SAFETY_CHECKER": "off"}).safety
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("NPO_FAMILY", "nonsense", "error: Unknown family 'nonsense'; choose from"),
+        ("NPO_FAMILIES", "{tmp}/none.toml", "error: The families file"),
         ("NPO_DATABASE_URL", "sqlite:///{tmp}/file/npo.db", "error: The"),
         ("NPO_DATABASE_URL", "sqlite:///{tmp}/damaged.db", "error: The database"),
         ("NPO_DATABASE_URL", "nonsense", "error: 'nonsense' is not a database URL"),

@@ -35,6 +35,7 @@ class Api:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._of_family = {each.family.name: each for each in (services, *services.others)}
 
     def generate(
         self,
@@ -49,13 +50,18 @@ class Api:
         participant_id: str = "",
         aligned_version: str = NEWEST,
         negative_version: str = NEWEST,
+        family: str = "",
     ) -> dict[str, Any]:
-        """Every variant from one noise, blind and in shuffled order, with a ballot; versions are ids of adapters."""
+        """Every variant from one noise, blind and in shuffled order, with a ballot; versions are ids of adapters.
+
+        family: one of those on this machine, by default the one that the app opened with.
+        """
         with _one_sentence():
+            compare = self._service(family).compare
             request = forms.build_request(prompt, seed, negative_prompt, steps, guidance_scale, alpha, beta, scheduler)
-            who = self._services.compare.participant(participant_id)
+            who = compare.participant(participant_id)
             versions: dict[Role, str] = {"aligned": aligned_version, "negative": negative_version}
-            view = self._services.compare.compare(request, who, versions)
+            view = compare.compare(request, who, versions)
         panels = [{"panel": panel.letter, "media": data_uri(panel.media, panel.media_type)} for panel in view.panels]
         return {
             "participant_id": who,
@@ -105,6 +111,13 @@ class Api:
         """The blind votes so far: totals, win rates and ratings with 95% intervals, position bias, agreement."""
         with _one_sentence():
             return as_json(self._services.results())
+
+    def _service(self, family: str) -> Services:
+        try:
+            return self._of_family[family or self._services.family.name]
+        except KeyError:
+            names = ", ".join(self._of_family)
+            raise InputError(f"The family {family!r} is not on this machine; choose from {names}.") from None
 
     def _is_comparison(self, ballot_id: str, participant_id: str) -> bool:
         strings = isinstance(ballot_id, str) and isinstance(participant_id, str)

@@ -12,9 +12,10 @@ from service.services import Services
 from ui import compare_handlers as handlers
 from ui import forms
 from ui.compare_handlers import Screen
+from ui.family_menu import menu
 from ui.identity import participant_state
 from ui.panels import empty_panels
-from ui.parts import header, heading
+from ui.parts import header, heading, message
 from ui.prompt_card import PromptCard, build_prompt_card, settings_of
 from ui.versions import VersionPicker, build_version_picker, refresh
 from ui.vote_cards import RevealCard, VoteCard, build_reveal_card, build_vote_card, slider_images
@@ -35,6 +36,10 @@ def build(services: Services) -> gr.Blocks:
                 "picks retrain the model that says what to avoid.",
             )
         )
+        if services.notice:
+            gr.HTML(message(services.notice))
+        if services.offers:
+            gr.HTML(menu(services))
         participant = participant_state(services)
         comparison_id, revealed = gr.State(""), gr.State(None)
         prompt_card = build_prompt_card(services)

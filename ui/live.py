@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -42,7 +43,8 @@ def follow(run: Callable[[OnBlindStep], ComparisonView]) -> Iterator[LiveStep | 
         except BaseException as error:
             events.put(error)
 
-    threading.Thread(target=work, name="compare", daemon=True).start()
+    context = contextvars.copy_context()  # with gradio's request, which a lent GPU is charged to
+    threading.Thread(target=context.run, args=(work,), name="compare", daemon=True).start()
     while True:
         event = events.get()
         if isinstance(event, BaseException):
