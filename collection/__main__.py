@@ -87,15 +87,65 @@ def unflag(args: argparse.Namespace) -> int:
 
 
 def adapters(args: argparse.Namespace) -> int:
-    """List the trained adapters, newest first."""
+    """List the trained adapters, put one to use, take that back, or tell where one comes from."""
     with _open(args) as store:
-        found = store.adapters(args.family, args.role)
+        ADAPTER_ACTIONS[args.action](store, args)
+    return 0
+
+
+def promote_adapter(store: Store, args: argparse.Namespace) -> None:
+    """adapters promote ID"""
+    adapter = store.promote(_adapter_id(args))
+    print(f"In use now: {adapter.name}. A running app follows at its next picture.")
+
+
+def roll_back_adapter(store: Store, args: argparse.Namespace) -> None:
+    """adapters rollback --family FAMILY --role ROLE"""
+    if args.family is None or args.role is None:
+        raise InputError("Rolling back needs to know what; give --family and --role.")
+    adapter = store.roll_back(args.family, args.role, args.modality or "image")
+    print(f"In use now: {adapter.name if adapter else 'the one that ships with the family'}.")
+
+
+def tell_lineage(store: Store, args: argparse.Namespace) -> None:
+    """adapters lineage ID"""
+    lineage = store.lineage(_adapter_id(args))
+    print(f"{lineage.adapter.name}  ({lineage.adapter.path})")
+    if lineage.run is None:
+        print("Nothing is known of its training.")
+        return
+    print(f"trained {lineage.run.created_at:%Y-%m-%d %H:%M} on {len(lineage.run.vote_ids)} votes or rows")
+    print(f"the pictures were made with: {', '.join(lineage.parents) or 'no adapter of this database'}")
+    settings = ("loss", "beta_dpo", "max_train_steps", "batch_size", "learning_rate", "rank", "seed")
+    print(", ".join(f"{name} {lineage.run.config[name]}" for name in settings if name in lineage.run.config))
+
+
+def _adapter_id(args: argparse.Namespace) -> str:
+    if args.id is None:
+        raise InputError(f"Which adapter should be meant by {args.action}? Give its id; `adapters` lists them.")
+    return str(args.id)
+
+
+def list_adapters(store: Store, args: argparse.Namespace) -> None:
+    """adapters list"""
+    found = store.adapters(args.family, args.role, args.modality)
+    kinds = {(adapter.family, adapter.role, adapter.modality) for adapter in found}
+    in_use = {promoted[0].id for kind in kinds if (promoted := store.promoted(*kind))}
     for adapter in found:
-        print(f"{adapter.id}  {adapter.created_at:%Y-%m-%d %H:%M}  {adapter.family}  {adapter.role:<8}  {adapter.name}")
+        mark = "  (in use)" if adapter.id in in_use else ""
+        what = f"{adapter.family}  {adapter.role:<8}  {adapter.name}{mark}"
+        print(f"{adapter.id}  {adapter.created_at:%Y-%m-%d %H:%M}  {what}")
         print(f"  {adapter.path}  sha256 {adapter.sha256}")
     if not found:
         print("No adapter is registered; `python -m train.npo --from-db` trains one from the votes.")
-    return 0
+
+
+ADAPTER_ACTIONS: dict[str, Callable[[Store, argparse.Namespace], None]] = {
+    "list": list_adapters,
+    "promote": promote_adapter,
+    "rollback": roll_back_adapter,
+    "lineage": tell_lineage,
+}
 
 
 def backup(args: argparse.Namespace) -> int:
@@ -143,6 +193,9 @@ def build_parser() -> argparse.ArgumentParser:
     people.choices["flag"].add_argument("reason", help="why, for whoever looks at it later")
 
     command = add_command(commands, "adapters", adapters)
+    command.add_argument("action", nargs="?", choices=list(ADAPTER_ACTIONS), default="list", help="default: list")
+    command.add_argument("id", nargs="?", help="of the adapter to promote, or to tell the lineage of")
+    command.add_argument("--modality", help="only those for image or video")
     command.add_argument("--family", help="only this model family")
     command.add_argument("--role", choices=ROLES, help="only this role")
 

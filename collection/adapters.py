@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from collection import queries
 from collection.checks import check_one_of
 from collection.database import Database
 from collection.errors import InputError
-from collection.models import AdapterRow, TrainingRunRow, new_id, now
-from collection.records import ROLES, RUN_STATUSES, AdapterRecord, Role, RunStatus, TrainingRun
+from collection.models import AdapterRow, PromotionRow, TrainingRunRow, new_id, now
+from collection.records import ROLES, RUN_STATUSES, AdapterRecord, Lineage, Role, RunStatus, TrainingRun
 
 
 class Adapters(Database):
     """Registered LoRAs and training runs."""
 
-    def register_adapter(self, adapter: AdapterRecord) -> AdapterRecord:
-        """Makes a trained LoRA known; returns it with its id (the given one or a new one) and time.
+    def register_adapter(self, adapter: AdapterRecord, promote: bool = True) -> AdapterRecord:
+        """Makes a trained LoRA known and, unless told not to, puts it to use; returns it with its id and time.
 
         Raises InputError for an unknown role or training run, or an id already taken.
         """
@@ -31,7 +32,52 @@ class Adapters(Database):
             if filled.training_run_id is not None:
                 _training_run(session, filled.training_run_id)
             session.add(AdapterRow(**vars(filled)))
+            session.flush()
+            if promote:
+                session.add(_promotion(filled, filled.id))
         return filled
+
+    def promote(self, adapter_id: str) -> AdapterRecord:
+        """Puts a registered adapter to use; InputError when unknown."""
+        adapter = self.get_adapter(adapter_id)
+        with self.writing() as session:
+            session.add(_promotion(adapter, adapter.id))
+        return adapter
+
+    def roll_back(self, family: str, role: Role, modality: str = "image") -> AdapterRecord | None:
+        """Takes back the last promotion; returns what is in use now, None for the family's own.
+
+        Nothing is forgotten: the promotion stays, marked. InputError when there is nothing to take back.
+        """
+        check_one_of("adapter role", role, ROLES)
+        with self.writing() as session:
+            standing = session.scalars(_standing(family, role, modality).limit(1)).first()
+            if standing is None:
+                raise InputError(
+                    f"No {role} adapter of {family} was put to use, so nothing can be rolled back; "
+                    "`python -m collection adapters` lists them."
+                )
+            standing.rolled_back_at = now()
+        return next(iter(self.promoted(family, role, modality)), None)
+
+    def promoted(self, family: str, role: Role, modality: str = "image") -> list[AdapterRecord]:
+        """The adapters put to use and not rolled back, each once, the one in use first."""
+        with self.reading() as session:
+            ids = [row.adapter_id for row in session.scalars(_standing(family, role, modality))]
+            rows = [session.get(AdapterRow, adapter_id) for adapter_id in dict.fromkeys(ids) if adapter_id]
+            return [row.to_record() for row in rows if row is not None]
+
+    def lineage(self, adapter_id: str) -> Lineage:
+        """Which votes and which adapters gave this adapter; InputError when unknown."""
+        adapter = self.get_adapter(adapter_id)
+        if adapter.training_run_id is None:
+            return Lineage(adapter, None, ())
+        run, parents = self.get_training_run(adapter.training_run_id), set()
+        with self.reading() as session:
+            for start in range(0, len(run.vote_ids), 500):  # SQLite bounds the parameters of a statement
+                for pair in session.execute(queries.adapters_behind(run.vote_ids[start : start + 500])):
+                    parents |= {parent for parent in pair if parent is not None}
+        return Lineage(adapter, run, tuple(sorted(parents)))
 
     def adapters(
         self, family: str | None = None, role: Role | None = None, modality: str | None = None
@@ -76,6 +122,24 @@ class Adapters(Database):
         """One training run; InputError when unknown."""
         with self.reading() as session:
             return _training_run(session, run_id).to_record()
+
+
+def _promotion(adapter: AdapterRecord, adapter_id: str | None) -> PromotionRow:
+    return PromotionRow(family=adapter.family, role=adapter.role, modality=adapter.modality, adapter_id=adapter_id)
+
+
+def _standing(family: str, role: Role, modality: str) -> Select[PromotionRow]:
+    """The promotions that were not taken back, latest first."""
+    return (
+        select(PromotionRow)
+        .where(
+            PromotionRow.family == family,
+            PromotionRow.role == role,
+            PromotionRow.modality == modality,
+            PromotionRow.rolled_back_at.is_(None),
+        )
+        .order_by(PromotionRow.number.desc())
+    )
 
 
 def _training_run(session: Session, run_id: str) -> TrainingRunRow:

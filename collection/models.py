@@ -463,6 +463,21 @@ class AdapterRow(Base):
         )
 
 
+class PromotionRow(Base):
+    """An adapter put to use. The one in use is the last that was not rolled back; where there is none, the shipped."""
+
+    __tablename__ = "promotions"
+    __table_args__ = (one_of("role", ROLES), Index(None, "family", "role", "modality"))
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    family: Mapped[str]
+    role: Mapped[str]
+    modality: Mapped[str]
+    adapter_id: Mapped[str | None] = mapped_column(ForeignKey("adapters.id"))  # None: the family's own
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    rolled_back_at: Mapped[datetime | None]
+
+
 def require_participant(session: Session, participant_id: str) -> ParticipantRow:
     """The participant's row; InputError when unknown."""
     row = session.get(ParticipantRow, participant_id)

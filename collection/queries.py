@@ -246,3 +246,17 @@ def votes_unlike_their_ballot() -> Select[str]:
 def tallies_of_participant(participant_id: str) -> tuple[ColumnElement[bool], ...]:
     """The rows of the count table that only this person's votes made."""
     return TallyRow.dimension == "participant", TallyRow.key == participant_id
+
+
+def adapters_behind(vote_ids: Collection[str]) -> Select[str | None, str | None]:
+    """(aligned id, negative id) of the pictures that these votes are about, each combination once."""
+    return (
+        select(GenerationRow.aligned_id, GenerationRow.negative_id)
+        .join(
+            BallotRow,
+            or_(BallotRow.left_generation_id == GenerationRow.id, BallotRow.right_generation_id == GenerationRow.id),
+        )
+        .join(VoteRow, VoteRow.ballot_id == BallotRow.id)
+        .where(VoteRow.id.in_(vote_ids))
+        .distinct()
+    )

@@ -148,6 +148,15 @@ class AdapterRecord:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """Where an adapter comes from: its training, and the adapters behind the pictures that its votes were about."""
+
+    adapter: AdapterRecord
+    run: TrainingRun | None
+    parents: tuple[str, ...]  # adapter ids, of this database or of the family's own files
+
+
+@dataclass(frozen=True)
 class TrainingRun:
     """What was trained, from which votes, and how it went."""
 

@@ -14,7 +14,7 @@ from npo_core.generator import Generator
 from service.errors import InputError
 
 NEWEST = "newest"
-"""The choice that follows training: the newest registered version, or the shipped one where there is none."""
+"""The choice that follows training: the version put to use last, or the shipped one where there is none."""
 
 SHIPPED_NAME = "Shipped with the model"
 
@@ -55,16 +55,27 @@ class AdapterShelf:
         self.family = generator.family
 
     def versions(self, role: Role, modality: str = "image") -> list[AdapterVersion]:
-        """Everything on offer, newest registered first and the shipped one last.
+        """Everything on offer, what is in use first: the versions put to use, latest first, then the shipped one, then
+        those that were never put to use or were taken back.
 
         What was trained on clips is offered for clips, and on pictures for pictures. The shipped ones were trained on
         pictures and serve both.
         """
-        offered = [_registered(record) for record in self._store.adapters(self.family.name, role, modality)]
+        family = self.family.name
+        promoted = [_registered(record) for record in self._store.promoted(family, role, modality)]
+        others = [_registered(record) for record in self._store.adapters(family, role, modality)]
         shipped = self.family.aligned if role == "aligned" else self.family.negative
-        if shipped is not None:
-            offered.append(AdapterVersion(f"{self.family.name}-{role}", role, SHIPPED_NAME, Path(shipped)))
-        return offered
+        own = [] if shipped is None else [AdapterVersion(f"{family}-{role}", role, SHIPPED_NAME, Path(shipped))]
+        return [*promoted, *own, *(version for version in others if version not in promoted)]
+
+    def _to_fall_back_on(self, role: Role, modality: str) -> list[AdapterVersion]:
+        """What NEWEST stands for, and after it the versions to use where it cannot be read."""
+        promoted = len(self._store.promoted(self.family.name, role, modality))
+        return [
+            version
+            for place, version in enumerate(self.versions(role, modality))
+            if place < promoted or not version.sha256
+        ]
 
     def put_on(self, choices: dict[Role, str] | None = None, modality: str = "image") -> VersionsInUse:
         """Puts on the chosen version of each role (an id, or NEWEST, the default) for the next pictures or clips;
@@ -77,11 +88,10 @@ class AdapterShelf:
         notes: list[str] = []
         for role in ROLES:
             choice = (choices or {}).get(role, NEWEST)
-            offered = self.versions(role, modality)
             if choice == NEWEST:
-                chosen = self._put_on_first_readable(offered, notes, modality)
+                chosen = self._put_on_first_readable(self._to_fall_back_on(role, modality), notes, modality)
             else:
-                chosen = _find(offered, choice, role)
+                chosen = _find(self.versions(role, modality), choice, role)
                 self._put_on_one(chosen, modality)
             if chosen is not None:
                 versions[role] = chosen

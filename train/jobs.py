@@ -60,7 +60,7 @@ def carry_out(job: Job, options: argparse.Namespace, store: Store | None) -> Non
     speed = result.metrics["pairs_per_s"]
     print(f"{speed} examples/s, {result.metrics['elapsed_s']} s: {result.adapter_path}")
     if store is not None:
-        _register(store, job, result, run_id)
+        _register(store, job, result, run_id, promote=not options.no_promote)
     if options.push_to_hub:
         print(f"Uploaded to {push_to_hub(job.config.output_dir, options.push_to_hub)}")
 
@@ -82,7 +82,7 @@ def _train(job: Job, store: Store | None) -> tuple[TrainResult, str | None]:
     return result, run_id
 
 
-def _register(store: Store, job: Job, result: TrainResult, run_id: str | None) -> None:
+def _register(store: Store, job: Job, result: TrainResult, run_id: str | None, promote: bool) -> None:
     """Makes the adapter known, once: resuming a finished run gives the same file again."""
     role, path = job.config.role, str(result.adapter_path.resolve())
     known = [
@@ -91,9 +91,10 @@ def _register(store: Store, job: Job, result: TrainResult, run_id: str | None) -
         if (adapter.path, adapter.sha256) == (path, result.sha256)
     ]
     if not known:
-        store.register_adapter(
-            AdapterRecord(job.family.name, role, job.name, path, result.sha256, run_id, modality=job.config.modality)
+        record = AdapterRecord(
+            job.family.name, role, job.name, path, result.sha256, run_id, modality=job.config.modality
         )
+        store.register_adapter(record, promote)
     print(f"Registered as {known[0].name if known else job.name!r}; the app offers it.")
 
 

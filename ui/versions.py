@@ -79,7 +79,7 @@ def choices(versions: list[AdapterVersion]) -> list[tuple[str, str]]:
     """(what the list says, the version's id), the moving choice first."""
     if not versions:
         return [("None", NEWEST)]
-    return [(f"Newest ({versions[0].name})", NEWEST), *((version.name, version.id) for version in versions)]
+    return [(f"In use ({versions[0].name})", NEWEST), *((version.name, version.id) for version in versions)]
 
 
 def offered_line(shelf: AdapterShelf) -> str:

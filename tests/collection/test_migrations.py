@@ -84,6 +84,18 @@ def test_adapters_from_before_clips_are_of_pictures_and_survive_the_way_back(tmp
         assert store.adapters(modality="video") == [new]
 
 
+def test_adapters_from_before_promotions_are_in_use_as_they_were(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        for name in ("first", "second"):
+            store.register_adapter(AdapterRecord("emoji", "negative", name, name, "1" * 64))
+        for _ in range(2):
+            with for_writing(store._engine).begin() as connection:
+                command.downgrade(alembic_config(connection), "0003")
+                assert connection.scalar(text("SELECT count(*) FROM adapters")) == 2
+            upgrade(store._engine)
+        assert [adapter.name for adapter in store.promoted("emoji", "negative")] == ["second", "first"]
+
+
 def test_upgrading_twice_changes_nothing(engine: Engine) -> None:
     with engine.connect() as connection:
         before = connection.execute(text("SELECT sql FROM sqlite_master ORDER BY name")).all()

@@ -101,3 +101,21 @@ def _last_comparison(services: Services) -> str:
     vote = pairs[-1].vote_id
     found = [exported for exported in services.store.exported_votes() if exported.vote.id == vote]
     return found[0].left.comparison_id
+
+
+def test_a_version_taken_back_gives_way_to_the_one_before_it_and_stays_on_offer(
+    services: Services, tmp_path: Path
+) -> None:
+    first = register(services, tmp_path, "negative", 11, "first")
+    second = register(services, tmp_path, "negative", 12, "second")
+    with_first = pictures(services, negative=str(first.id))
+    assert services.shelf.put_on().names["negative"] == "second"
+    services.store.roll_back(services.family.name, "negative")
+    assert services.shelf.put_on().names["negative"] == "first"
+    assert pictures(services) == with_first
+    assert [version.name for version in services.shelf.versions("negative")] == ["first", SHIPPED_NAME, "second"]
+    services.store.promote(str(second.id))
+    assert services.shelf.put_on().names["negative"] == "second"
+    for _ in range(2):
+        services.store.roll_back(services.family.name, "negative")
+    assert services.shelf.put_on().names["negative"] == SHIPPED_NAME

@@ -159,7 +159,7 @@ def test_a_new_version_appears_in_the_lists_and_in_the_line(services: Services, 
     assert versions.refresh(services.shelf, seen) == (gr.skip(),) * 4
     register(services, tmp_path, "negative", 11, "NPO <24> picks")
     _, negative, line, ids = versions.refresh(services.shelf, seen)
-    assert negative["choices"][0] == ("Newest (NPO <24> picks)", NEWEST)
+    assert negative["choices"][0] == ("In use (NPO <24> picks)", NEWEST)
     assert "NPO &lt;24&gt; picks" in line
     assert ids != seen
 
