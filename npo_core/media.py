@@ -125,6 +125,17 @@ def poster_png(clip: bytes) -> bytes:
     return png_bytes(open_clip(clip)[0])
 
 
+def film_strip(frames: Sequence[Image.Image], height_px: int) -> Image.Image:
+    """All frames in one row, each `height_px` high."""
+    small = [frame.resize((round(frame.width * height_px / frame.height), height_px)) for frame in frames]
+    strip = Image.new("RGB", (sum(frame.width for frame in small), height_px))
+    left_px = 0
+    for frame in small:
+        strip.paste(frame, (left_px, 0))
+        left_px += frame.width
+    return strip
+
+
 def clips_side_by_side(clips: Sequence[Sequence[Image.Image]], labels: Sequence[str]) -> list[Image.Image]:
     """`side_by_side` frame by frame: one row of clips that run together. Raises ValueError unless all are as long."""
     return [side_by_side(frames, labels) for frames in zip(*clips, strict=True)]

@@ -1,6 +1,6 @@
 """The words a small model knows: suggestions, words it has never seen, and prompts put together from choices.
 
-The prompts it was trained on read "a[n] [colour] CONCEPT, STYLE style[, COLOUR background]".
+The prompts it was trained on read "a[n] [colour] CONCEPT[ MOTION], STYLE style[, COLOUR background]".
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 @dataclass(frozen=True)
 class PromptGuide:
-    """The vocabulary of a family. `concepts` maps each thing it can draw to its group ("cat face" -> "animals")."""
+    """The vocabulary of a family. `concepts` maps each thing it can draw to its group ("cat face" -> "animals").
+    `motions` are the phrases for what things do in clips ("sliding left"); none where it makes only pictures."""
 
     concepts: dict[str, str]
     styles: tuple[str, ...]
     backgrounds: tuple[str, ...]
     colours: tuple[str, ...]
     suggestions: tuple[str, ...]
+    motions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def load_guide(path: str | Path) -> PromptGuide:
     """The guide in a `vocabulary.json`; raises InputError when it cannot be read or lacks a part."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content.setdefault("motions", [])
         lists = {entry.name: tuple(content[entry.name]) for entry in fields(PromptGuide) if entry.name != "concepts"}
         return PromptGuide(concepts=dict(content["concepts"]), **lists)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -60,7 +63,7 @@ def unknown_words(prompt: str, guide: PromptGuide) -> tuple[UnknownWord, ...]:
 
     Plurals count as their singular, and every word of a longer name ("cat" of "cat face") as known.
     """
-    names = [*guide.concepts, *guide.styles, *guide.backgrounds, *guide.colours]
+    names = [*guide.concepts, *guide.styles, *guide.backgrounds, *guide.colours, *guide.motions]
     names_by_word: dict[str, list[str]] = {}
     for name in names:
         for form in {form for word in _words(name) for form in _singulars(word)}:
@@ -87,6 +90,25 @@ def compose(prompt: str, style: str | None = None, background: str | None = None
         elif chosen[kind] is None:
             chosen[kind] = clause[: -len(kind)].strip()
     return ", ".join([*subject, *(f"{choice} {kind}" for kind, choice in chosen.items() if choice)])
+
+
+def named_motion(prompt: str, guide: PromptGuide) -> str | None:
+    """Which of the guide's motions `prompt` names, after the thing; None for none."""
+    subject = prompt.split(",")[0].strip().lower()
+    return next((motion for motion in guide.motions if subject.endswith(f" {motion}")), None)
+
+
+def with_motion(prompt: str, motion: str, guide: PromptGuide) -> str:
+    """`prompt` with the motion after the thing, in place of the one it names; "" takes it out.
+
+    with_motion("a red apple spinning, 3d style", "sliding left", guide) is "a red apple sliding left, 3d style".
+    """
+    subject, comma, rest = prompt.partition(",")
+    subject = subject.strip()
+    named = named_motion(subject, guide)
+    if named:
+        subject = subject[: -len(named)].rstrip()
+    return f"{subject} {motion}".strip() + comma + rest if subject else prompt
 
 
 def _words(text: str) -> list[str]:

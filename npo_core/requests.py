@@ -51,6 +51,11 @@ class ResolvedRequest(GenerationRequest):
     height_px: int = field()
     frames: int = field()
 
+    @property
+    def plural(self) -> str:
+        """What it asks for, to a person."""
+        return "clips" if self.modality == "video" else "pictures"
+
 
 def resolve_request(request: GenerationRequest, family: ModelFamily) -> ResolvedRequest:
     """`request` with the family's defaults filled in; raises InputError for anything out of range.

@@ -1,4 +1,4 @@
-"""The labelled strip of a revealed comparison with its settings: one PNG to share, one JSON to make it again."""
+"""The labelled strip of a revealed comparison with its settings: a PNG or a clip to share, a JSON to make it again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from npo_core.media import open_image, side_by_side
-from service.compare import RevealedComparison
+from npo_core.media import CLIP_EXPORTS, MP4_MEDIA_TYPE, mp4_bytes, open_clip, open_image, side_by_side
+from service.compare import RevealedComparison, RevealedPanel
 
 SMALLEST_PICTURE_PX = 256  # small pictures are enlarged, or the settings under them could not be read
 TEXT_PX = 15
@@ -36,21 +36,46 @@ def strip_json(revealed: RevealedComparison) -> bytes:
 
 def strip_png(revealed: RevealedComparison) -> bytes:
     """The pictures side by side under their names with the settings below, and the record in a PNG text chunk."""
-    images = [_enlarged(open_image(panel.media)) for panel in revealed.panels]
-    strip = side_by_side(images, [panel.label for panel in revealed.panels])
-    font = ImageFont.load_default(TEXT_PX)
-    characters = int((strip.width - 2 * MARGIN_PX) / (font.getlength("n") * 0.97))
-    lines = [line for text in settings_lines(revealed) for line in textwrap.wrap(text, characters)]
-    sheet = Image.new("RGB", (strip.width, strip.height + LINE_PX * len(lines) + 2 * MARGIN_PX), "white")
-    sheet.paste(strip, (0, 0))
-    draw = ImageDraw.Draw(sheet)
-    for number, line in enumerate(lines):
-        draw.text((MARGIN_PX, strip.height + MARGIN_PX + LINE_PX * number), line, fill="#444444", font=font)
     chunks = PngInfo()
     chunks.add_itxt("diffusion-npo-lab", json.dumps(strip_record(revealed), ensure_ascii=False))
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", pnginfo=chunks)
+    _sheets(revealed)[0].save(buffer, format="PNG", pnginfo=chunks)
     return buffer.getvalue()
+
+
+def strip_clips(revealed: RevealedComparison) -> dict[str, tuple[str, bytes]]:
+    """The clips side by side in the same way, running together: file suffix -> (media type, content)."""
+    sheets, fps = _sheets(revealed), revealed.settings["fps"]
+    made = {"mp4": (MP4_MEDIA_TYPE, mp4_bytes(sheets, fps))}
+    return made | {name: (media_type, write(sheets, fps)) for name, (media_type, write) in CLIP_EXPORTS.items()}
+
+
+def frames_of(panel: RevealedPanel) -> list[Image.Image]:
+    """The frames of a panel's clip, or its one picture."""
+    return open_clip(panel.media) if panel.media_type == MP4_MEDIA_TYPE else [open_image(panel.media)]
+
+
+def _sheets(revealed: RevealedComparison) -> list[Image.Image]:
+    """One sheet for each frame: the panels under their names, and the settings below."""
+    labels = [panel.label for panel in revealed.panels]
+    strips = [
+        side_by_side([_enlarged(image) for image in images], labels)
+        for images in zip(*(frames_of(panel) for panel in revealed.panels), strict=True)
+    ]
+    font = ImageFont.load_default(TEXT_PX)
+    characters = int((strips[0].width - 2 * MARGIN_PX) / (font.getlength("n") * 0.97))
+    lines = [line for text in settings_lines(revealed) for line in textwrap.wrap(text, characters)]
+    band = Image.new("RGB", (strips[0].width, LINE_PX * len(lines) + 2 * MARGIN_PX), "white")
+    draw = ImageDraw.Draw(band)
+    for number, line in enumerate(lines):
+        draw.text((MARGIN_PX, MARGIN_PX + LINE_PX * number), line, fill="#444444", font=font)
+    sheets = []
+    for strip in strips:
+        sheet = Image.new("RGB", (strip.width, strip.height + band.height), "white")
+        sheet.paste(strip, (0, 0))
+        sheet.paste(band, (0, strip.height))
+        sheets.append(sheet)
+    return sheets
 
 
 def settings_lines(revealed: RevealedComparison) -> list[str]:
@@ -62,6 +87,7 @@ def settings_lines(revealed: RevealedComparison) -> list[str]:
     lines.append(
         f"{told['family']}, seed {told['seed']}, {told['steps']} steps, {told['scheduler']}, "
         f"guidance {told['guidance_scale']:g}, alpha {told['alpha']:g}, beta {told['beta']:g}"
+        + (f", {told['frames']} frames at {told['fps']:g} a second" if told["fps"] else "")
     )
     return lines
 

@@ -20,6 +20,7 @@ GUIDE = {
     "backgrounds": ["white", "blue", "green"],
     "colours": ["red", "green", "blue"],
     "suggestions": ["a red apple, 3d style", "a cat face, flat style, blue background"],
+    "motions": ["bouncing", "sliding left"],
 }
 
 
@@ -32,8 +33,13 @@ def tiny_family(tmp_path: Path, name: str = "tiny") -> ModelFamily:
     tiny_adapter(folder / "aligned", "aligned", seed=1)
     tiny_adapter(folder / "negative", "negative", seed=2)
     (folder / "vocabulary.json").write_text(json.dumps(GUIDE), encoding="utf-8")
+    return tiny_settings(folder)
+
+
+def tiny_settings(folder: Path) -> ModelFamily:
+    """The family whose weights `tiny_family` wrote to `folder`."""
     return ModelFamily(
-        name=name,
+        name=folder.name,
         label="Tiny",
         description="Random weights, for tests.",
         base=str(folder),

@@ -51,14 +51,20 @@ class Api:
         aligned_version: str = NEWEST,
         negative_version: str = NEWEST,
         family: str = "",
+        modality: str = "image",
+        frames: int | None = None,
+        fps: float | None = None,
     ) -> dict[str, Any]:
         """Every variant from one noise, blind and in shuffled order, with a ballot; versions are ids of adapters.
 
         family: one of those on this machine, by default the one that the app opened with.
+        modality: image or, where the family makes clips, video, with its length in frames and frames a second.
         """
         with _one_sentence():
             compare = self._service(family).compare
-            request = forms.build_request(prompt, seed, negative_prompt, steps, guidance_scale, alpha, beta, scheduler)
+            request = forms.build_request(
+                prompt, seed, negative_prompt, steps, guidance_scale, alpha, beta, scheduler, modality, frames, fps
+            )
             who = compare.participant(participant_id)
             versions: dict[Role, str] = {"aligned": aligned_version, "negative": negative_version}
             view = compare.compare(request, who, versions)

@@ -1,4 +1,4 @@
-"""The page Compare: a prompt, three blind pictures from one noise, a pick, the names."""
+"""The page Compare: a prompt, three blind pictures or clips from one noise, a pick, the names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build(services: Services) -> gr.Blocks:
         gr.HTML(header(TITLE))
         gr.HTML(
             heading(
-                "Which picture is best?",
+                "Which one is best?",
                 "Three models paint your prompt from the same noise, in hidden order. Pick the one you like; "
                 "picks retrain the model that says what to avoid.",
             )
@@ -47,7 +47,7 @@ def build(services: Services) -> gr.Blocks:
         stage = gr.HTML(empty_panels(len(DEFAULT_VARIANTS)), elem_id="npo-stage")
         vote_card = build_vote_card(len(DEFAULT_VARIANTS))
         reveal_card = build_reveal_card()
-        versions = build_version_picker(services)
+        versions = build_version_picker(services, prompt_card.modality)
         screen = Screen(
             stage=stage,
             notice=notice,
@@ -71,7 +71,7 @@ def build(services: Services) -> gr.Blocks:
         _wire_votes(services, screen, vote_card, reveal_card)
         page.load(forms.roll_seed, None, prompt_card.seed, **AT_ONCE)
         shown = [versions.aligned, versions.negative, versions.line, versions.seen]
-        page.load(partial(refresh, services.shelf), versions.seen, shown, **AT_ONCE)
+        page.load(partial(refresh, services.shelf), [versions.seen, prompt_card.modality], shown, **AT_ONCE)
     return page
 
 

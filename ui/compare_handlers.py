@@ -52,7 +52,7 @@ class Screen(NamedTuple):
 def generate(
     services: Services, participant: str, aligned: str, negative: str, prompt: str, seed: str, *settings: Any
 ) -> Iterator[Screen]:
-    """Streams the comparison: bar and previews, then three blind pictures and the question."""
+    """Streams the comparison: bar and previews, then three blind pictures or clips and the question."""
     try:
         request = forms.build_request(prompt, seed, *settings)
         who = services.compare.participant(participant)
@@ -134,7 +134,7 @@ def _asking(view: ComparisonView) -> Screen:
         comparison_id=view.comparison_id,
         generate=gr.update(interactive=True, value="Generate"),
         again=gr.update(interactive=True),
-        in_use=versions_line("These pictures were made with", view.versions),
+        in_use=versions_line(f"These {view.request.plural} were made with", view.versions),
     )
 
 

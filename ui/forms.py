@@ -6,6 +6,7 @@ import re
 import secrets
 from typing import Any
 
+from npo_core import prompts
 from npo_core.prompts import PromptGuide, UnknownWord, compose, unknown_words
 from npo_core.requests import MAX_SEED, GenerationRequest
 from service.errors import InputError
@@ -25,8 +26,15 @@ def build_request(
     alpha: float | None = None,
     beta: float | None = None,
     scheduler: str | None = None,
+    modality: str = "image",
+    frames: float | None = None,
+    fps: float | None = None,
 ) -> GenerationRequest:
-    """The request of a form; an empty number means the family's default. Raises InputError for a seed in words."""
+    """The request of a form; an empty number means the family's default. Raises InputError for a seed in words.
+
+    `frames` and `fps` are for clips: a form keeps them while pictures are asked for.
+    """
+    clip = modality == "video"
     return GenerationRequest(
         prompt=(prompt or "").strip(),
         negative_prompt=(negative_prompt or "").strip(),
@@ -36,6 +44,9 @@ def build_request(
         alpha=alpha,
         beta=beta,
         scheduler=scheduler or None,
+        modality=modality or "image",
+        frames=_whole(frames) if clip else None,
+        fps=fps if clip else None,
     )
 
 
@@ -77,6 +88,23 @@ def with_style(prompt: str, style: str) -> str:
 def with_background(prompt: str, background: str) -> str:
     """`prompt` on another background; ANY takes it out."""
     return compose(prompt, background="" if background == ANY else background)
+
+
+def named_motion(prompt: str, guide: PromptGuide) -> str:
+    """The motion that the prompt names, or ANY."""
+    return prompts.named_motion(prompt, guide) or ANY
+
+
+def with_motion(guide: PromptGuide, prompt: str, motion: str) -> str:
+    """`prompt` with another motion; ANY takes it out."""
+    return prompts.with_motion(prompt, "" if motion == ANY else motion, guide)
+
+
+def for_modality(guide: PromptGuide, prompt: str, modality: str) -> str:
+    """`prompt` for a clip names a motion, or nothing would move; for a picture it names none."""
+    if modality != "video":
+        return prompts.with_motion(prompt, "", guide)
+    return prompt if prompts.named_motion(prompt, guide) else prompts.with_motion(prompt, guide.motions[0], guide)
 
 
 def strange_words(prompt: str, guide: PromptGuide | None) -> tuple[UnknownWord, ...]:

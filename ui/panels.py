@@ -1,4 +1,4 @@
-"""The three pictures: empty, while they come into being, blind, and with their names."""
+"""The three pictures or clips: empty, while they come into being, blind, and with their names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from html import escape
 
 from PIL import Image
 
-from npo_core.media import PNG_MEDIA_TYPE, png_bytes
-from service.compare import BlindProgress, Panel, RevealedComparison
+from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, png_bytes, poster_png
+from service.compare import BlindProgress, Panel, RevealedComparison, RevealedPanel
 from service.picks import LETTERS
+from ui.clips import CLIP_CONTROLS, clip_html, filmstrips
 from ui.parts import data_uri
 
 PREVIEWS = 8  # how often the pictures are decoded on the way; each costs a pass of the VAE
@@ -18,15 +19,15 @@ PREVIEW_PX = 384  # large models' previews are sent smaller than they are
 
 def empty_panels(count: int = 3) -> str:
     """Where the pictures will be."""
-    return _stage([_figure(letter, None, "") for letter in LETTERS[:count]])
+    return _stage([_figure(letter, None) for letter in LETTERS[:count]])
 
 
 def progress_panels(images: Sequence[Image.Image], step: int, total_steps: int) -> str:
     """Previews (or empty panels while there are none) under a bar; all panels alike."""
-    shown: list[str | None] = [data_uri(png_bytes(_small(image)), PNG_MEDIA_TYPE) for image in images]
+    shown: list[bytes | None] = [png_bytes(_small(image)) for image in images]
     figures = [
-        _figure(letter, source, "", f"Picture {letter} in the making")
-        for letter, source in zip(LETTERS, shown or [None] * 3, strict=False)
+        _figure(letter, media, alt=f"Picture {letter} in the making")
+        for letter, media in zip(LETTERS, shown or [None] * 3, strict=False)
     ]
     text = f"Step {step} of {total_steps}" if step else "Starting: the first time the model is loaded"
     share = 100 * step / max(1, total_steps)
@@ -39,17 +40,25 @@ def progress_panels(images: Sequence[Image.Image], step: int, total_steps: int) 
 
 
 def blind_panels(panels: Sequence[Panel]) -> str:
-    """The finished pictures with nothing but their letters."""
-    return _stage([_figure(panel.letter, data_uri(panel.media, panel.media_type), "") for panel in panels])
+    """The finished pictures or clips with nothing but their letters."""
+    return _finished([_figure(panel.letter, panel.media, panel.media_type) for panel in panels], panels)
 
 
 def revealed_panels(revealed: RevealedComparison) -> str:
-    """The pictures with their names and what was picked."""
+    """The pictures or clips with their names and what was picked."""
     figures = []
     for panel in revealed.panels:
         badge = {revealed.pick.best: "best", revealed.pick.worst: "worst"}.get(panel.letter, "")
-        figures.append(_figure(panel.letter, data_uri(panel.media, PNG_MEDIA_TYPE), badge, name=panel.label))
-    return _stage(figures)
+        figures.append(_figure(panel.letter, panel.media, panel.media_type, badge, panel.label))
+    return _finished(figures, revealed.panels)
+
+
+def _finished(figures: Sequence[str], panels: Sequence[Panel | RevealedPanel]) -> str:
+    """Clips come with one control for all of them and, on demand, their frames in a row."""
+    if any(panel.media_type != MP4_MEDIA_TYPE for panel in panels):
+        return _stage(figures)
+    strips = [(panel.letter, getattr(panel, "label", ""), panel.media) for panel in panels]
+    return _stage(figures, CLIP_CONTROLS + filmstrips(strips), clips=True)
 
 
 def wants_preview(progress: BlindProgress) -> bool:
@@ -58,27 +67,39 @@ def wants_preview(progress: BlindProgress) -> bool:
     return progress.step % every == 0 and progress.step < progress.total_steps
 
 
-def _stage(figures: Sequence[str], extra: str = "", busy: bool = False) -> str:
+def _stage(figures: Sequence[str], extra: str = "", busy: bool = False, clips: bool = False) -> str:
     return (
-        f'<div class="npo-stage" aria-busy="{str(busy).lower()}"><div class="npo-panels">{"".join(figures)}</div>'
-        f"{extra}</div>"
+        f'<div class="npo-stage{" npo-clips" if clips else ""}" aria-busy="{str(busy).lower()}">'
+        f'<div class="npo-panels">{"".join(figures)}</div>{extra}</div>'
     )
 
 
-def _figure(letter: str, source: str | None, badge: str, alt: str = "", name: str = "") -> str:
-    alt = alt or f"Picture {letter}" + (f", {name}" if name else "")
-    picture = (
-        '<span class="npo-empty" aria-hidden="true"></span>'
-        if source is None
-        else f'<button type="button" data-enlarge aria-label="Enlarge picture {letter}">'
-        f'<img src="{source}" alt="{escape(alt)}" draggable="false"></button>'
-    )
+def _figure(
+    letter: str, media: bytes | None, media_type: str = PNG_MEDIA_TYPE, badge: str = "", name: str = "", alt: str = ""
+) -> str:
     caption = f'<span class="npo-letter">{letter}</span>'
     if name:
         caption += f'<span class="npo-variant">{escape(name)}</span>'
     if badge:
         caption += f'<span class="npo-badge npo-badge-{badge}">{badge}</span>'
-    return f'<figure class="npo-panel npo-panel-{letter.lower()}">{picture}<figcaption>{caption}</figcaption></figure>'
+    return (
+        f'<figure class="npo-panel npo-panel-{letter.lower()}">{_shown(letter, media, media_type, name, alt)}'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _shown(letter: str, media: bytes | None, media_type: str, name: str, alt: str) -> str:
+    """The picture, the clip, or the place where it will be."""
+    if media is None:
+        return '<span class="npo-empty" aria-hidden="true"></span>'
+    source, named = data_uri(media, media_type), f", {name}" if name else ""
+    if media_type == MP4_MEDIA_TYPE:
+        poster = data_uri(poster_png(media), PNG_MEDIA_TYPE)
+        return clip_html(source, poster, f"Clip {letter}{named}")
+    return (
+        f'<button type="button" data-enlarge aria-label="Enlarge picture {letter}">'
+        f'<img src="{source}" alt="{escape(alt or f"Picture {letter}{named}")}" draggable="false"></button>'
+    )
 
 
 def _small(image: Image.Image) -> Image.Image:

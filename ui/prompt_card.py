@@ -16,6 +16,7 @@ from ui import forms
 from ui.parts import message
 
 SUGGESTIONS = 6
+MODALITY_LABELS = {"image": "Pictures", "video": "Clips"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class PromptCard:
     prompt: gr.Textbox
     seed: gr.Textbox
     generate: gr.Button
+    modality: gr.Radio
     settings: tuple[gr.components.Component, ...]  # in the order of forms.build_request after prompt and seed
 
 
@@ -35,13 +37,15 @@ def build_prompt_card(services: Services) -> PromptCard:
         prompt, generate = _prompt_row(guide)
         if guide:
             _suggestion_row(guide, prompt)
+        modality = _modality(services.family)
         with gr.Row(elem_classes="npo-chips-row"):
             chips = _chips(guide, first_prompt(guide)) if guide else ()
             seed = _seed()
         if guide:
             _wire_guide(guide, prompt, *chips)
-        settings = _advanced(services.family)
-    return PromptCard(prompt, seed, generate, settings)
+        advanced = _advanced(services.family)
+    _wire_modality(services.family, guide, prompt, modality, chips[2:], advanced)
+    return PromptCard(prompt, seed, generate, modality, (*advanced.of_both, modality, *advanced.of_clips))
 
 
 def _prompt_row(guide: PromptGuide | None) -> tuple[gr.Textbox, gr.Button]:
@@ -72,46 +76,65 @@ def first_prompt(guide: PromptGuide | None) -> str:
     return guide.suggestions[0] if guide and guide.suggestions else ""
 
 
-def _chips(guide: PromptGuide, prompt: str) -> tuple[gr.Radio, gr.Radio]:
-    """Style and background; pressing one rewrites the prompt, so that it always says what the model will read."""
-    style, background = (
+def _modality(family: ModelFamily) -> gr.Radio:
+    """Pictures or clips, where the family makes both."""
+    return gr.Radio(
+        [(MODALITY_LABELS[modality], modality) for modality in family.modalities],
+        value=family.modalities[0],
+        label="Make",
+        show_label=False,
+        visible=len(family.modalities) > 1,
+        elem_classes="npo-chips npo-switch",
+        elem_id="npo-modality",
+    )
+
+
+def _chips(guide: PromptGuide, prompt: str) -> tuple[gr.Radio, gr.Radio, gr.Radio]:
+    """Style, background, and a clip's motion; pressing one rewrites the prompt, so that it always says what the model
+    will read."""
+    style, background, motion = (
         gr.Radio(
-            [("Any", forms.ANY), *((option, option) for option in options)],
+            [(nothing, forms.ANY), *((option, option) for option in options)],
             value=value,
             label=label,
+            visible=label != "Motion",
             elem_classes="npo-chips",
             elem_id=f"npo-{label.lower()}",
             min_width=200,
-            scale=6,
+            scale=4,
         )
-        for label, options, value in (
-            ("Style", guide.styles, forms.named_style(prompt, guide)),
-            ("Background", guide.backgrounds, forms.named_background(prompt, guide)),
+        for label, nothing, options, value in (
+            ("Style", "Any", guide.styles, forms.named_style(prompt, guide)),
+            ("Background", "Any", guide.backgrounds, forms.named_background(prompt, guide)),
+            ("Motion", "None", guide.motions, forms.named_motion(prompt, guide)),
         )
     )
-    return style, background
+    return style, background, motion
 
 
-def _wire_guide(guide: PromptGuide, prompt: gr.Textbox, style: gr.Radio, background: gr.Radio) -> None:
+def _wire_guide(
+    guide: PromptGuide, prompt: gr.Textbox, style: gr.Radio, background: gr.Radio, motion: gr.Radio
+) -> None:
     """Chips follow the prompt and the prompt the chips; words that the model does not know are pointed out."""
     words = gr.HTML(elem_id="npo-words")
     near = gr.Radio([], label="Use instead", visible=False, elem_classes="npo-chips", elem_id="npo-near")
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     style.input(forms.with_style, [prompt, style], prompt, **quiet)
     background.input(forms.with_background, [prompt, background], prompt, **quiet)
+    motion.input(partial(forms.with_motion, guide), [prompt, motion], prompt, **quiet)
     near.input(forms.replace_word, [prompt, near], prompt, **quiet)
-    prompt.change(
-        partial(read_prompt, guide), prompt, [style, background, words, near], trigger_mode="always_last", **quiet
-    )
+    read = [style, background, motion, words, near]
+    prompt.change(partial(read_prompt, guide), prompt, read, trigger_mode="always_last", **quiet)
 
 
-def read_prompt(guide: PromptGuide, prompt: str) -> tuple[str, str, str, dict[str, Any]]:
-    """What the chips and the notice say about `prompt`: style, background, strange words, their near ones."""
+def read_prompt(guide: PromptGuide, prompt: str) -> tuple[str, str, str, str, dict[str, Any]]:
+    """What the chips and the notice say about `prompt`: style, background, motion, strange words, their near ones."""
     words = forms.strange_words(prompt, guide)
     near = forms.replacements(words)
     return (
         forms.named_style(prompt, guide),
         forms.named_background(prompt, guide),
+        forms.named_motion(prompt, guide),
         message(forms.strange_words_text(words)),
         gr.update(choices=near, value=None, visible=bool(near)),
     )
@@ -125,8 +148,18 @@ def _seed() -> gr.Textbox:
     return seed
 
 
-def _advanced(family: ModelFamily) -> tuple[gr.components.Component, ...]:
-    """What a guess would rarely get right, with an explanation each. The order is that of forms.build_request."""
+@dataclass(frozen=True)
+class Advanced:
+    """The advanced settings: those of pictures and clips alike, in the order of forms.build_request, and a clip's."""
+
+    of_both: tuple[gr.components.Component, ...]
+    of_clips: tuple[gr.Number, gr.Number]
+    clip_row: gr.Row
+    by_modality: dict[str, gr.components.Component]  # those whose defaults are others for clips, by setting
+
+
+def _advanced(family: ModelFamily) -> Advanced:
+    """What a guess would rarely get right, with an explanation each."""
     with gr.Accordion("Advanced settings", open=False, elem_classes="npo-advanced"):
         negative = gr.Textbox(
             label="Negative prompt",
@@ -170,7 +203,44 @@ def _advanced(family: ModelFamily) -> tuple[gr.components.Component, ...]:
             info="The rule that takes a denoising step. The default is what this model looks best with.",
             elem_id="npo-scheduler",
         )
-    return (negative, steps, guidance, alpha, beta, scheduler)
+        with gr.Row(visible=False) as clip_row:
+            frames, fps = (
+                gr.Number(value=family.default(name, "video"), label=label, info=info, elem_id=f"npo-{name}")
+                for name, label, info in (
+                    ("frames", "Frames", f"2 to {family.video.max_frames if family.video else 2} of a clip."),
+                    ("fps", "Frames a second", "How fast they follow each other, 1 to 60."),
+                )
+            )
+    return Advanced(
+        of_both=(negative, steps, guidance, alpha, beta, scheduler),
+        of_clips=(frames, fps),
+        clip_row=clip_row,
+        by_modality={"steps": steps, "guidance_scale": guidance, "scheduler": scheduler},
+    )
+
+
+def _wire_modality(
+    family: ModelFamily,
+    guide: PromptGuide | None,
+    prompt: gr.Textbox,
+    modality: gr.Radio,
+    motion: Sequence[gr.Radio],
+    advanced: Advanced,
+) -> None:
+    """The switch brings the settings that look best and the chips that mean something."""
+    moving = guide if guide and guide.motions else None
+
+    def switch(chosen: str, text: str) -> list[Any]:
+        clip = chosen == "video"
+        return [
+            *(gr.update(value=family.default(name, chosen)) for name in advanced.by_modality),
+            gr.update(visible=clip),
+            *(gr.update(visible=clip and moving is not None) for _ in motion),
+            forms.for_modality(moving, text, chosen) if moving else gr.skip(),
+        ]
+
+    outputs = [*advanced.by_modality.values(), advanced.clip_row, *motion, prompt]
+    modality.change(switch, [modality, prompt], outputs, api_visibility="private", show_progress="hidden", queue=False)
 
 
 def _same(text: str) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import gradio as gr
 
-STYLE_FILE = Path(__file__).parent / "assets" / "style.css"
-SCRIPT_FILE = Path(__file__).parent / "assets" / "page.js"
+ASSETS = Path(__file__).parent / "assets"
+STYLE_FILES = (ASSETS / "style.css", ASSETS / "clips.css")
+SCRIPT_FILES = (ASSETS / "page.js", ASSETS / "clips.js")
 
 ACCENT = gr.themes.Color(
     name="pine",
@@ -99,10 +100,10 @@ def theme() -> gr.themes.Base:
 
 def style() -> str:
     """The style sheet."""
-    return STYLE_FILE.read_text(encoding="utf-8")
+    return "\n".join(file.read_text(encoding="utf-8") for file in STYLE_FILES)
 
 
 def head() -> str:
-    """What goes into the page's head: the viewport of phones and the picture viewer's script."""
-    script = SCRIPT_FILE.read_text(encoding="utf-8")
+    """What goes into the page's head: the viewport of phones and the scripts of the pages."""
+    script = "\n".join(file.read_text(encoding="utf-8") for file in SCRIPT_FILES)
     return f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{script}</script>'

@@ -31,17 +31,18 @@ class VersionPicker:
     seen: gr.State
 
 
-def build_version_picker(services: Services) -> VersionPicker:
-    """Draws what is in use and the lists to choose from, and keeps them fresh."""
+def build_version_picker(services: Services, modality: gr.Radio) -> VersionPicker:
+    """Draws what is in use and the lists to choose from, and keeps them fresh; `modality` says for what."""
     with gr.Column(elem_classes="npo-card npo-versions-card", elem_id="npo-versions"):
         line = gr.HTML(elem_id="npo-in-use")
         with gr.Accordion("Choose other versions", open=False, elem_classes="npo-advanced"), gr.Row():
             aligned, negative = (_list(services.shelf, role) for role in ROLES)
     seen = gr.State(None)
     timer = gr.Timer(REFRESH_S)
-    timer.tick(
+    gr.on(
+        [timer.tick, modality.change],
         partial(refresh, services.shelf),
-        seen,
+        [seen, modality],
         [aligned, negative, line, seen],
         api_visibility="private",
         show_progress="hidden",
@@ -61,18 +62,22 @@ def _list(shelf: AdapterShelf, role: Role) -> gr.Dropdown:
     )
 
 
-def refresh(shelf: AdapterShelf, seen: list[str] | None) -> tuple[Any, ...]:
-    """The lists when they changed since `seen` (the ids then), and a word about what is new."""
-    offered = {role: shelf.versions(role) for role in ROLES}
-    ids = [version.id for role in ROLES for version in offered[role]]
-    if ids == seen:
+def refresh(shelf: AdapterShelf, seen: list[str] | None, modality: str = "image") -> tuple[Any, ...]:
+    """The lists when they changed since `seen` (the modality and the ids then), and a word about what is new."""
+    offered = {role: shelf.versions(role, modality) for role in ROLES}
+    now = [modality, *(version.id for role in ROLES for version in offered[role])]
+    if now == seen:
         return (gr.skip(), gr.skip(), gr.skip(), gr.skip())
-    for role in ROLES if seen is not None else ():
+    switched = seen is not None and seen[0] != modality
+    for role in ROLES if seen is not None and not switched else ():
         for version in offered[role]:
             if version.id not in (seen or ()):
                 gr.Info(f"A new version of the {role} model is offered: {version.name}")
-    lists = [gr.update(choices=choices(offered[role])) for role in ROLES]
-    return (*lists, offered_line(shelf), ids)
+    lists: list[Any] = [{"choices": choices(offered[role])} for role in ROLES]
+    if switched:  # what was chosen in one list need not be in the other
+        lists = [{**changed, "value": NEWEST} for changed in lists]
+    lists = [gr.update(**changed) for changed in lists]
+    return (*lists, offered_line(shelf, modality), now)
 
 
 def choices(versions: list[AdapterVersion]) -> list[tuple[str, str]]:
@@ -82,12 +87,11 @@ def choices(versions: list[AdapterVersion]) -> list[tuple[str, str]]:
     return [(f"In use ({versions[0].name})", NEWEST), *((version.name, version.id) for version in versions)]
 
 
-def offered_line(shelf: AdapterShelf) -> str:
-    """What the next pictures are made with unless a list says otherwise."""
-    newest = {role: shelf.versions(role)[:1] for role in ROLES}
-    return versions_line(
-        "Next pictures are made with", {role: found[0].name for role, found in newest.items() if found}
-    )
+def offered_line(shelf: AdapterShelf, modality: str = "image") -> str:
+    """What the next pictures or clips are made with unless a list says otherwise."""
+    newest = {role: shelf.versions(role, modality)[:1] for role in ROLES}
+    what = "clips" if modality == "video" else "pictures"
+    return versions_line(f"Next {what} are made with", {role: found[0].name for role, found in newest.items() if found})
 
 
 def versions_line(what: str, names: dict[str, str]) -> str:

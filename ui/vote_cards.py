@@ -10,10 +10,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from npo_core.media import PNG_MEDIA_TYPE, open_image
+from npo_core.media import PNG_MEDIA_TYPE
 from service.compare import RevealedComparison
 from service.picks import LETTERS, Pick
-from service.strip import strip_json, strip_png
+from service.strip import frames_of, strip_clips, strip_json, strip_png
 from ui.parts import data_uri, message
 
 NO_DIFFERENCE = "no_difference"
@@ -51,7 +51,7 @@ def build_vote_card(count: int = 3) -> VoteCard:
     with gr.Column(visible=False, elem_classes="npo-card npo-vote", elem_id="npo-vote") as card:
         best = gr.Radio(
             [*((letter, letter) for letter in letters), ("No difference", NO_DIFFERENCE)],
-            label="Which picture is best?",
+            label="Which one is best?",
             elem_classes="npo-chips npo-best",
             elem_id="npo-best",
         )
@@ -129,15 +129,16 @@ def slider_choices(revealed: RevealedComparison) -> tuple[dict[str, Any], dict[s
 
 
 def slider_images(revealed: RevealedComparison | None, left: str | None, right: str | None) -> Any:
-    """The pictures of two variants, or nothing to change before the reveal."""
-    media = {panel.variant: panel.media for panel in revealed.panels} if revealed else {}
-    if left not in media or right not in media:
+    """The pictures (of clips the middle frames) of two variants, or nothing to change before the reveal."""
+    panels = {panel.variant: panel for panel in revealed.panels} if revealed else {}
+    if left not in panels or right not in panels:
         return gr.skip()
-    return (_enlarged(media[left]), _enlarged(media[right]))
+    first, second = (frames_of(panels[name]) for name in (left, right))
+    return (_enlarged(first[len(first) // 2]), _enlarged(second[len(second) // 2]))
 
 
 def details_html(revealed: RevealedComparison) -> str:
-    """The settings as a list, and the two downloads."""
+    """The settings as a list, and the downloads: the strip, of clips in every format, and the record."""
     told = revealed.settings
     rows: Sequence[tuple[str, Any]] = (
         ("Prompt", told["prompt"]),
@@ -146,20 +147,24 @@ def details_html(revealed: RevealedComparison) -> str:
         ("Steps", f"{told['steps']}, {told['scheduler']}"),
         ("Guidance", f"{told['guidance_scale']:g}"),
         ("Alpha, beta", f"{told['alpha']:g}, {told['beta']:g}"),
+        *([("Frames", f"{told['frames']} at {told['fps']:g} a second")] if told["fps"] else []),
     )
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows)
     stem = f"comparison-seed-{told['seed']}"
-    strip = data_uri(strip_png(revealed), PNG_MEDIA_TYPE)
+    strips = strip_clips(revealed) if told["fps"] else {"png": (PNG_MEDIA_TYPE, strip_png(revealed))}
+    links = [
+        f'<a class="npo-button" href="{data_uri(strip, media_type)}" download="{stem}.{suffix}">'
+        f"{suffix.upper() if number else f'Download the strip ({suffix.upper()})'}</a>"
+        for number, (suffix, (media_type, strip)) in enumerate(strips.items())
+    ]
     record = data_uri(strip_json(revealed), "application/json")
     return (
-        f'<dl class="npo-settings">{listed}</dl><p class="npo-downloads">'
-        f'<a class="npo-button" href="{strip}" download="{stem}.png">Download the strip (PNG)</a>'
+        f'<dl class="npo-settings">{listed}</dl><p class="npo-downloads">{"".join(links)}'
         f'<a class="npo-button" href="{record}" download="{stem}.json">Settings (JSON)</a></p>'
     )
 
 
-def _enlarged(media: bytes) -> Image.Image:
+def _enlarged(image: Image.Image) -> Image.Image:
     """Small pictures are enlarged smoothly: the slider draws them pixel by pixel."""
-    image = open_image(media)
     factor = -(-512 // image.height)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from npo_core.errors import InputError
-from npo_core.prompts import PromptGuide, UnknownWord, compose, load_guide, unknown_words
+from npo_core.prompts import (
+    PromptGuide,
+    UnknownWord,
+    compose,
+    load_guide,
+    named_motion,
+    unknown_words,
+    with_motion,
+)
 from tests.tiny import GUIDE
 
 VOCABULARY = PromptGuide(
@@ -91,3 +100,30 @@ def test_a_broken_guide_is_refused(tmp_path: Path) -> None:
             load_guide(path)
     with pytest.raises(InputError, match="cannot be read"):
         load_guide(tmp_path / "none.json")
+
+
+MOVING = replace(VOCABULARY, motions=("bouncing", "sliding left", "sliding right"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "motion", "expected"),
+    [
+        ("a red apple, 3d style", "bouncing", "a red apple bouncing, 3d style"),
+        (
+            "a red apple sliding left, 3d style, blue background",
+            "sliding right",
+            "a red apple sliding right, 3d style, blue background",
+        ),
+        ("a cat bouncing", "", "a cat"),
+        ("a cat", "", "a cat"),
+        ("", "bouncing", ""),
+    ],
+)
+def test_a_motion_follows_the_thing_and_replaces_the_one_before(prompt: str, motion: str, expected: str) -> None:
+    assert with_motion(prompt, motion, MOVING) == expected
+    assert named_motion(expected, MOVING) == (motion or None if prompt else None)
+
+
+def test_words_of_motions_are_known_where_clips_are_made() -> None:
+    assert [word.word for word in unknown_words("an apple sliding left", VOCABULARY)] == ["sliding", "left"]
+    assert unknown_words("an apple sliding left", MOVING) == ()

@@ -41,10 +41,12 @@ def make_services(folder: Path, family: ModelFamily, generator: Generator | None
     )
 
 
-def register(services: Services, folder: Path, role: Role, seed: int, name: str) -> AdapterRecord:
+def register(
+    services: Services, folder: Path, role: Role, seed: int, name: str, modality: str = "image"
+) -> AdapterRecord:
     """Trains nothing: saves a random LoRA in `folder` and registers it, as a training does at its end."""
     file = save_adapter(tiny_weights(seed), folder / name)
-    record = AdapterRecord(services.family.name, role, name, str(file), sha256_file(file))
+    record = AdapterRecord(services.family.name, role, name, str(file), sha256_file(file), modality=modality)
     return services.store.register_adapter(record)
 
 

@@ -65,7 +65,7 @@ def vote_in_store(store: Store, family: ModelFamily, choices: str, modality: str
         made = [
             generation(
                 variant,
-                f"{modality} comparison {number}",
+                f"{'clip ' if modality == 'video' else ''}comparison {number}",
                 family=family.name,
                 modality=modality,
                 prompt=PROMPTS[number % len(PROMPTS)],

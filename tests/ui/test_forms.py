@@ -48,7 +48,7 @@ def test_chips_rewrite_the_prompt_and_are_read_back_from_it(guide: PromptGuide) 
 
 
 def test_strange_words_are_named_and_a_press_on_a_near_one_replaces_it(guide: PromptGuide) -> None:
-    style, background, notice, near = read_prompt(guide, "a red Aple, 3d style")
+    style, background, _, notice, near = read_prompt(guide, "a red Aple, 3d style")
     assert (style, background) == ("3d", forms.ANY)
     assert "“aple”" in notice
     assert near["visible"]
