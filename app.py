@@ -103,15 +103,17 @@ def main() -> int:
 
 
 def serve(app: gr.Blocks, services: Services) -> None:
-    """Launches at once and loads the model meanwhile; returns when the app is stopped."""
+    """Launches at once, then loads the model (both want the whole processor); returns when the app is stopped."""
+    services.compare.warming_up = True
+    launch(app, prevent_thread_lock=True)
     threading.Thread(target=warm_up, args=(services,), name="warm-up", daemon=True).start()
-    launch(app)
+    app.block_thread()
 
 
 def warm_up(services: Services) -> None:
     """Loads the model while the first visitor still reads. What cannot be loaded is told at the first picture."""
     try:
-        services.compare.load()
+        services.compare.warm_up()
     except INPUT_ERRORS as error:
         logger.error("%s", error)
 

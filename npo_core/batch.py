@@ -74,6 +74,7 @@ class RoutedBatch:
         self._routed: dict[nn.Module, Callable[..., Any]] = dict(routed)
         self._in_order = Once(self._put_in_order)
         self._recorded: _Recorded | None = None
+        self.ran = "eager"  # how the last call was run; otherwise the kind of the recording
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -88,13 +89,15 @@ class RoutedBatch:
             call = (sample, _as_tensor(timestep, sample), text)
             if self._recorded.forward.fits(*call, **kwargs):
                 self._recorded.prepare(text)
+                self.ran = self._recorded.kind
                 return self._recorded.forward(*call, **kwargs)
+        self.ran = "eager"
         return self._run(self.unet, sample, timestep, text, **kwargs)
 
     @property
-    def recording(self) -> Recording | None:
-        """How `forward` was recorded, if it was."""
-        return self._recorded.kind if self._recorded else None
+    def compiled(self) -> bool:
+        """Whether the recording is of a compiled UNet."""
+        return self._recorded is not None and self._recorded.kind == "compiled_cuda_graph"
 
     def record(
         self, kind: Recording, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, **kwargs: Any
@@ -111,7 +114,6 @@ class RoutedBatch:
 
         function = self.unet.forward
         if kind == "compiled_cuda_graph":
-            torch._dynamo.reset()  # what was compiled for earlier adapters is of no use
             function = torch.compile(function, dynamic=False)
         call = (sample, _as_tensor(timestep, sample), text)
         with _replaced({**self._routed, **stored}):

@@ -6,6 +6,7 @@ that only needs the names can be up before.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ __all__ = [
     "library_versions",
 ]
 
+logger = logging.getLogger(__name__)
+
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 
 # One call of the pipeline shares these; prompts, seed, variants, alpha and beta are each request's own.
@@ -68,8 +71,9 @@ class Sample:
 class Comparison:
     """The samples of one request, in the order of its variants, and everything needed to make them again.
 
-    `adapters` has the versions by role ("aligned", "negative"). `execution` says how it was run ("routing": one of
-    `execution.ROUTINGS`). `elapsed_s` is this request's share of the time that its batch took.
+    `adapters` has the versions by role ("aligned", "negative"). `execution` says how it was run:
+    "routing" is one of `execution.ROUTINGS`, "forward" is eager, cuda_graph or compiled_cuda_graph. `elapsed_s` is this
+    request's share of the time that its batch took.
     """
 
     family: str
@@ -138,8 +142,16 @@ class Generator:
                 from npo_core.pipelines import free_unused
 
                 device = self._samplers["image"].device
+                for sampler in self._samplers.values():
+                    sampler.unet.forget_recording()
                 self._samplers.clear()
                 free_unused(device)
+
+    def warm_up(self) -> None:
+        """Loads what pictures need and does beforehand whatever would make the first of them slow; see `Sampler`."""
+        sampler = self._loaded("image")
+        with self._lock:
+            sampler.warm_up()
 
     def _loaded(self, modality: str) -> Sampler:
         if modality not in self._samplers:
@@ -156,9 +168,14 @@ class Generator:
             from npo_core.clips import ClipSampler
 
             return ClipSampler(self._loaded("image"))
+        started_s = time.perf_counter()
         from npo_core.sampler import Sampler
 
-        return Sampler(self.family, self._device, self._dtype, self._routing, self._safety)
+        imported_s = time.perf_counter()
+        sampler = Sampler(self.family, self._device, self._dtype, self._routing, self._safety)
+        times = (imported_s - started_s, time.perf_counter() - imported_s)
+        logger.info("Imported torch and diffusers in %.1f s, loaded the weights in %.1f s.", *times)
+        return sampler
 
     def adapters(self, modality: str = "image") -> dict[Role, AdapterFile]:
         """The adapters in use by role; raises InputError when one of the family's own is missing."""

@@ -58,6 +58,7 @@ class RoutedUNet(nn.Module):
         self._batch: RoutedBatch | None = None
         self._to_record: Recording | None = None
         self._recorded: RoutedBatch | None = None
+        self._ran = "eager"
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -87,7 +88,7 @@ class RoutedUNet(nn.Module):
                 weights = merged(self.unet, weights.to(self.device))
             given[role] = weights.to(dtype=self.dtype) if isinstance(weights, LowRankWeights) else self._own(weights)
         if any(isinstance(each, FullWeights) for each in (weights, self._adapters.get(role))):
-            self._recorded = None  # it would keep the set that is gone
+            self.forget_recording()  # it would keep the set that is gone
         full_bytes = sum(each.size_bytes for each in given.values() if isinstance(each, FullWeights))
         routing = choose_routing(full_bytes, self._free_bytes(given), self._forced_routing)
         streamed = routing.name == STREAMED_SETS
@@ -101,7 +102,11 @@ class RoutedUNet(nn.Module):
         """The tensors of `weights` that differ from the base's, in its dtype."""
         base = self.unet.state_dict()
         tensors = {name: tensor.to(dtype=self.dtype) for name, tensor in weights.tensors.items()}
-        changed = {name: each for name, each in tensors.items() if not torch.equal(each.to(self.device), base[name])}
+        changed = {
+            name: _laid_out_as(base[name], each)
+            for name, each in tensors.items()
+            if not torch.equal(each.to(base[name].device), base[name])
+        }
         for name in changed:
             layer = self.unet.get_submodule(name.rpartition(".")[0])
             if not isinstance(layer, KINDS):
@@ -138,6 +143,12 @@ class RoutedUNet(nn.Module):
         finally:
             self._batch = self._to_record = None
 
+    def forget_recording(self) -> None:
+        """Gives back the memory of what was recorded; rows run eagerly from then on."""
+        recorded, self._recorded = self._recorded, None
+        if recorded is not None and recorded.compiled:
+            torch._dynamo.reset()  # its caches keep the weights
+
     def _batch_for(self, mixes: Sequence[Mix]) -> RoutedBatch:
         """The recorded batch where it can be taken over, else a new one."""
         kept = self._recorded
@@ -147,9 +158,9 @@ class RoutedUNet(nn.Module):
         return kept if kept.adopt(batch) else batch
 
     @property
-    def recording(self) -> Recording | None:
-        """How the rows of the current (within `rows`) batch are recorded, if they are."""
-        return self._batch.recording if self._batch else None
+    def ran(self) -> str:
+        """How the last call was run: "eager", or as a recording of which kind."""
+        return self._ran
 
     def forward(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, **kwargs: Any) -> Any:
         """The wrapped UNet's forward; `sample` has one row for every Mix: (rows, C, H, W) or (rows, C, F, H, W)."""
@@ -163,11 +174,19 @@ class RoutedUNet(nn.Module):
                 "give one mix for every row that the pipeline sends (twice the samples where it uses guidance)"
             )
         if self._to_record is None:
-            return batch.forward(sample, timestep, encoder_hidden_states, **kwargs)
+            output = batch.forward(sample, timestep, encoder_hidden_states, **kwargs)
+            self._ran = batch.ran
+            return output
         kind, self._to_record = self._to_record, None
+        self.forget_recording()
         output = batch.record(kind, sample, timestep, encoder_hidden_states, **kwargs)
-        self._recorded = batch
+        self._recorded, self._ran = batch, kind
         return output
+
+
+def _laid_out_as(own: Tensor, other: Tensor) -> Tensor:
+    last = own.ndim == 4 and own.is_contiguous(memory_format=torch.channels_last)
+    return other.contiguous(memory_format=torch.channels_last) if last else other
 
 
 def _to_host(weights: FullWeights) -> FullWeights:

@@ -118,6 +118,7 @@ class CompareService:
         self._make = lend_gpu(generator.generate, partial(comparison_seconds, family=generator.family))
         self._rng = rng or random.SystemRandom()
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self.warming_up = False  # whether visitors should be told that the first pictures will take a while
         self._remembering = threading.RLock()
 
     def load(self) -> None:
@@ -128,6 +129,16 @@ class CompareService:
         with self.desk.turn(self._generator):
             hush_libraries()
             self._generator.load()
+
+    def warm_up(self) -> None:
+        """Loads the model and makes it ready for the first visitor; raises InputError when it cannot be loaded."""
+        self.warming_up = True
+        try:
+            with self.desk.turn(self._generator):
+                self.load()
+                self._generator.warm_up()
+        finally:
+            self.warming_up = False
 
     def participant(self, claimed_id: str | None) -> str:
         """`claimed_id` if this database knows it, else a new participant's id."""

@@ -19,6 +19,7 @@ from ui.parts import header, heading, message
 from ui.prompt_card import PromptCard, build_prompt_card, settings_of
 from ui.versions import VersionPicker, build_version_picker, refresh
 from ui.vote_cards import RevealCard, VoteCard, build_reveal_card, build_vote_card, slider_images
+from ui.warming import build_warming_line
 
 TITLE = "Compare"
 AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -40,6 +41,7 @@ def build(services: Services) -> gr.Blocks:
             gr.HTML(message(services.notice))
         if services.offers:
             gr.HTML(menu(services))
+        build_warming_line(page, services)
         participant = participant_state(services)
         comparison_id, revealed = gr.State(""), gr.State(None)
         prompt_card = build_prompt_card(services)
