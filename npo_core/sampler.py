@@ -69,7 +69,7 @@ class Sampler:
         self.pipeline = pipeline
         self.pipeline.set_progress_bar_config(disable=True)
         self.scheduler_config = self.pipeline.scheduler.config
-        if self.device.type == "cpu":  # its convolutions are 1.7 times as fast that way
+        if self.device.type == "cpu":  # 5% less work in the UNet and 12% in the VAE; see benchmarks/README.md
             for part in (pipeline.unet, pipeline.vae):
                 part.to(memory_format=torch.channels_last)
         self.unet = RoutedUNet(self.pipeline.unet.eval().requires_grad_(False), self.routing)
