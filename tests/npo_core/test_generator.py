@@ -217,3 +217,22 @@ def test_a_damaged_base_is_one_sentence(own_family: ModelFamily) -> None:
 
 def test_adapters_are_known_before_anything_is_loaded(family: ModelFamily) -> None:
     assert Generator(family).adapters()["negative"] == adapter_file(str(family.negative), "negative", "tiny-negative")
+
+
+def test_a_warm_up_changes_no_picture(family: ModelFamily, generator: Generator) -> None:
+    expected = generator.generate(REQUEST)
+    assert expected.execution == {"routing": "low_rank", "forward": "eager"}
+    warmed = Generator(family)
+    warmed.warm_up()
+    assert media(warmed.generate(REQUEST)) == media(expected)
+    Generator(replace(family, aligned=None, negative=None)).warm_up()  # of what can be made without adapters
+
+
+def test_a_forced_routing_is_reported_and_makes_the_same_pictures(family: ModelFamily, generator: Generator) -> None:
+    expected = generator.generate(REQUEST)
+    forced = Generator(family, routing="weight_sets").generate(REQUEST)
+    assert forced.execution["routing"] == "weight_sets"
+    for ours, theirs in zip(forced.samples, expected.samples, strict=True):
+        assert np.allclose(ours.latents, theirs.latents, atol=2e-3)
+    with pytest.raises(InputError, match="Unknown routing 'fast'"):
+        Generator(family, routing="fast")

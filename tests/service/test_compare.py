@@ -188,3 +188,17 @@ def test_votes_are_on_the_disk_when_the_names_are_told(services: Services, tmp_p
     services.compare.vote(view.comparison_id, who, Pick("A", "B"))
     with Store(f"sqlite:///{tmp_path / 'npo.db'}", tmp_path) as another:
         assert another.totals().votes == 3
+
+
+def test_visitors_are_told_while_the_model_warms_up(services: Services) -> None:
+    seen = []
+    generator = services.generator
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generator, "load", lambda: seen.append(services.compare.warming_up))
+        services.compare.warm_up()
+        assert not services.compare.warming_up
+        patch.setattr(generator, "warm_up", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            services.compare.warm_up()
+    assert seen == [True, True]
+    assert not services.compare.warming_up
