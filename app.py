@@ -45,6 +45,7 @@ class Settings:
     family: str
     families_file: Path | None = None
     safety: bool = True
+    hub_dataset: str | None = None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -55,6 +56,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         family=environment.get("NPO_FAMILY") or "emoji",
         families_file=Path(environment["NPO_FAMILIES"]) if environment.get("NPO_FAMILIES") else None,
         safety=environment.get("NPO_SAFETY_CHECKER") != "off",
+        hub_dataset=environment.get("NPO_HUB_DATASET") or None,
     )
 
 

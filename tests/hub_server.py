@@ -29,6 +29,7 @@ class LocalHub:
         self.root = root
         self.requests: list[str] = []
         self.down = False
+        self.squashed = 0
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
@@ -60,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.hub.requests.append(self.path)
         if self.hub.down:
-            return self._send(503, b"down")
+            return self._send(403, b"down")
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if parts[0] == "api":
             return self._describe(parts[1], parts[2:])
@@ -93,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.hub.down:
-            return self._send(503, b"down")
+            return self._send(403, b"down")
         parts = urlsplit(self.path).path.strip("/").split("/")
         if parts[1:] == ["repos", "create"]:
             asked = json.loads(body)
@@ -107,6 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
                 for file in json.loads(body)["files"]
             ]
             return self._json({"files": files})
+        if action == "super-squash":
+            self.hub.squashed += 1
+            return self._json({})
         folder = self.hub.folder(kind, repository)
         for line in body.decode().splitlines():
             entry = json.loads(line)
