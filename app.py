@@ -3,11 +3,17 @@
     python app.py        # http://127.0.0.1:7860
 
 NPO_DATABASE_URL (sqlite:///data/npo.db), NPO_DATA_DIR (data) and NPO_FAMILY (emoji) say what to open, NPO_FAMILIES may
-name a file with families of your own, and NPO_SAFETY_CHECKER=off switches the safety checkers off (for research);
+name a file with families of your own, NPO_HUB_DATASET a data set on the Hub that keeps the votes, and
+NPO_SAFETY_CHECKER=off switches the safety checkers off (for research);
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where to serve. Exit status 2 means that one of them was wrong.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
+
+with suppress(ImportError):
+    import spaces  # noqa: F401  # only there on a ZeroGPU Space, where it has to come before torch
 
 import logging
 import os
@@ -22,7 +28,9 @@ import gradio as gr
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
 from npo_core.custom_families import add_families
 from service.errors import INPUT_ERRORS
+from service.hub_dataset import keep_votes
 from service.services import Services, open_lab
+from service.space import end_in_order, fetch_at_start
 from ui import about, api, compare, results
 from ui.theme import head, style, theme
 
@@ -46,6 +54,7 @@ class Settings:
     families_file: Path | None = None
     safety: bool = True
     hub_dataset: str | None = None
+    on_space: bool = False
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -57,6 +66,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         families_file=Path(environment["NPO_FAMILIES"]) if environment.get("NPO_FAMILIES") else None,
         safety=environment.get("NPO_SAFETY_CHECKER") != "off",
         hub_dataset=environment.get("NPO_HUB_DATASET") or None,
+        on_space=bool(environment.get("SPACE_ID")),
     )
 
 
@@ -95,27 +105,39 @@ def main() -> int:
     settings = read_settings(os.environ)
     try:
         add_families(settings.families_file)
+        if settings.on_space:
+            fetch_at_start(settings.family)
         services = open_lab(settings.family, settings.database_url, settings.data_dir, safety=settings.safety)
+        if settings.hub_dataset:
+            keep_votes(services.store, settings.hub_dataset, settings.data_dir / "hub")
         app = build_app(services)
     except INPUT_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    end_in_order()
     serve(app, services)
     return 0
 
 
 def serve(app: gr.Blocks, services: Services) -> None:
-    """Launches at once, then loads the model (both want the whole processor); returns when the app is stopped."""
+    """Launches at once, then loads the model (both want the whole processor); returns when the app is stopped.
+
+    A ZeroGPU Space lends what was loaded before the launch, so there the model comes first.
+    """
+    if services.compare.on_lent_gpu:
+        load(services.compare.load)
+        launch(app)
+        return
     services.compare.warming_up = True
     launch(app, prevent_thread_lock=True)
-    threading.Thread(target=warm_up, args=(services,), name="warm-up", daemon=True).start()
+    threading.Thread(target=load, args=(services.compare.warm_up,), name="warm-up", daemon=True).start()
     app.block_thread()
 
 
-def warm_up(services: Services) -> None:
+def load(way: Callable[[], None]) -> None:
     """Loads the model while the first visitor still reads. What cannot be loaded is told at the first picture."""
     try:
-        services.compare.warm_up()
+        way()
     except INPUT_ERRORS as error:
         logger.error("%s", error)
 

@@ -140,6 +140,11 @@ class CompareService:
         finally:
             self.warming_up = False
 
+    @property
+    def on_lent_gpu(self) -> bool:
+        """Whether every generation runs on a GPU that is lent for it (ZeroGPU)."""
+        return is_lent(self._make)
+
     def participant(self, claimed_id: str | None) -> str:
         """`claimed_id` if this database knows it, else a new participant's id."""
         if isinstance(claimed_id, str) and claimed_id and self._store.has_participant(claimed_id):
@@ -167,9 +172,7 @@ class CompareService:
             self.load()
             self._generator.validate_request(request)
             in_use = self._shelf.put_on(versions, request.modality)
-            made = (
-                self._make(request) if is_lent(self._make) else self._make(request, on_step and _blind(on_step, order))
-            )
+            made = self._make(request) if self.on_lent_gpu else self._make(request, on_step and _blind(on_step, order))
         comparison_id = uuid.uuid4().hex
         stored = self._store.add_generations(
             [generation_record(made, number, comparison_id) for number in range(len(made.samples))]

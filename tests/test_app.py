@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import metadata_load
 
 import app
+from npo_core.families import FAMILIES
+from npo_core.hub import needs
+from npo_core.references import split
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,12 +24,15 @@ def test_the_settings_come_from_the_environment_and_have_defaults() -> None:
     assert app.read_settings({"NPO_FAMILIES": "mine.toml"}).families_file == Path("mine.toml")
     assert app.read_settings({}).safety
     assert not app.read_settings({"NPO_SAFETY_CHECKER": "off"}).safety
+    space = app.read_settings({"SPACE_ID": "someone/lab", "NPO_HUB_DATASET": "someone/votes"})
+    assert (space.on_space, space.hub_dataset) == (True, "someone/votes")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("NPO_FAMILY", "nonsense", "error: Unknown family 'nonsense'; choose from"),
+        ("NPO_HUB_DATASET", "not a name", "error: The data set 'not a name' cannot be used"),
         ("NPO_FAMILIES", "{tmp}/none.toml", "error: The families file"),
         ("NPO_DATABASE_URL", "sqlite:///{tmp}/file/npo.db", "error: The"),
         ("NPO_DATABASE_URL", "sqlite:///{tmp}/damaged.db", "error: The database"),
@@ -58,3 +65,17 @@ def test_the_command_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: Unknown family")
     assert "Traceback" not in done.stderr
+
+
+def test_the_front_matter_is_what_a_space_needs() -> None:
+    told = metadata_load(ROOT / "README.md")
+    pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line)
+    assert told["sdk"] == "gradio"
+    assert told["sdk_version"] == pins["gradio"]
+    assert (ROOT / told["app_file"]).is_file()
+    assert told["python_version"] == "3.11"
+    assert told["suggested_hardware"] == "cpu-basic", "the emoji family needs no more"
+    assert told["hf_oauth"] is True
+    needed = {split(need.reference)[0] for each in FAMILIES.values() for need in needs(each, "video")}
+    assert set(told["models"]) == {repository for repository in needed if not repository.startswith("/")}
+    assert len(told["short_description"]) <= 60
