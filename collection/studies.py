@@ -53,6 +53,7 @@ from collection.records import (
     Generation,
     NewBallot,
     Referral,
+    Role,
     StudyAnswer,
     StudyBallot,
     StudyItem,
@@ -142,6 +143,23 @@ class Studies(Database):
             session.flush()
             session.add_all(_pairs(item, rows))
         return True
+
+    def study_versions(self, study: str) -> dict[Role, tuple[str, str]]:
+        """role -> (id, sha256) of the adapters that the study's pictures are made with; empty before the first."""
+        with self.reading() as session:
+            made = session.scalar(
+                select(GenerationRow)
+                .join(StudyItemRow, StudyItemRow.comparison_id == GenerationRow.comparison_id)
+                .where(StudyItemRow.study == study)
+                .limit(1)
+            )
+            if made is None:
+                return {}
+            found: tuple[tuple[Role, str | None, str | None], ...] = (
+                ("aligned", made.aligned_id, made.aligned_sha256),
+                ("negative", made.negative_id, made.negative_sha256),
+            )
+            return {role: (identity, sha256) for role, identity, sha256 in found if identity and sha256}
 
     def study_progress(self, name: str | None = None) -> list[StudyProgress]:
         """How far each study (or one of them) is, newest first."""

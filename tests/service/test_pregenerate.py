@@ -1,0 +1,154 @@
+"""A study's pool is made once, with the versions it began with, by one process or several."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collection.design import plan_items
+from collection.plan import StudyPlan
+from collection.prompts import Prompt
+from collection.store import Store
+from npo_core.errors import InputError
+from npo_core.generator import Generator
+from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, open_clip, open_image
+from service.degrade import degraded
+from service.pregenerate import main, pregenerate
+from service.services import Services
+from tests.service.helpers import register
+
+ROOT = Path(__file__).parents[2]
+PROMPTS = [Prompt("a red apple"), Prompt("a cat")]
+
+
+def make_study(store: Store, **changes: object) -> StudyPlan:
+    values = {
+        "name": "pilot",
+        "variants": ("aligned", "aligned_npo"),
+        "prompts": "-",
+        "family": "tiny",
+        "check_share": 0.1,
+    }
+    plan = StudyPlan(**values | {"ballots_per_participant": 4} | changes)  # type: ignore[arg-type]
+    store.create_study(plan, plan_items(plan, PROMPTS))
+    return plan
+
+
+def test_every_item_gets_its_pictures_and_checks_a_degraded_copy(services: Services) -> None:
+    make_study(services.store, generation={"steps": 2})
+    items = services.store.items_to_fill("pilot")
+    seen: list[int] = []
+    assert pregenerate(services.store, services.generator, "pilot", batch=4, on_filled=seen.append) == len(items) == 6
+    assert seen == [4, 2]
+    assert services.store.items_to_fill("pilot") == []
+    assert pregenerate(services.store, services.generator, "pilot") == 0
+    (progress,) = services.store.study_progress()
+    assert (progress.items_filled, progress.pairs) == (6, 2)
+    assert services.store.verify() == []
+    with services.store.reading() as session:
+        rows = session.connection().exec_driver_sql("SELECT variant, steps, latents_shape FROM generations").all()
+    assert sorted({row[0] for row in rows}) == ["aligned", "aligned_npo", "degraded"]
+    assert {row[1] for row in rows} == {2}
+
+
+def test_a_stopped_run_goes_on_where_it_was_and_processes_share_the_items(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(services.store, generation={"steps": 1})
+    whole = services.store.items_to_fill("pilot")
+    fill: Callable[..., bool] = services.store.fill_item
+    filled: list[str] = []
+
+    def killed_at_the_third(item_id: str, generations: object) -> bool:
+        if len(filled) == 2:
+            raise KeyboardInterrupt
+        filled.append(item_id)
+        return fill(item_id, generations)
+
+    monkeypatch.setattr(services.store, "fill_item", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        pregenerate(services.store, services.generator, "pilot", batch=2)
+    monkeypatch.undo()
+    left = services.store.items_to_fill("pilot")
+    assert [item.id for item in whole if item not in left] == filled
+    shares = [pregenerate(services.store, services.generator, "pilot", share=(process, 2)) for process in range(2)]
+    assert shares == [2, 2]
+    assert services.store.items_to_fill("pilot") == []
+    assert len({item.id for item in whole}) == 6
+
+
+def test_a_study_keeps_the_versions_it_began_with(services: Services, tmp_path: Path) -> None:
+    make_study(services.store, generation={"steps": 1})
+    before = register(services, tmp_path, "negative", 11, "before")
+    pregenerate(services.store, services.generator, "pilot", share=(0, 2))
+    register(services, tmp_path, "negative", 12, "after")
+    pregenerate(services.store, services.generator, "pilot", share=(1, 2))
+    assert services.store.study_versions("pilot")["negative"] == (before.id, before.sha256)
+    with services.store.reading() as session:
+        used = session.connection().exec_driver_sql("SELECT DISTINCT negative_id FROM generations").scalars().all()
+    assert used == [before.id]
+
+
+def test_a_study_of_another_family_or_of_impossible_settings_is_refused(services: Services) -> None:
+    make_study(services.store, name="other", family="emoji")
+    with pytest.raises(InputError, match="of family 'emoji', not 'tiny'"):
+        pregenerate(services.store, services.generator, "other")
+    make_study(services.store, name="odd", generation={"steps": 0})
+    with pytest.raises(InputError, match="number of steps is 0"):
+        pregenerate(services.store, services.generator, "odd")
+    make_study(services.store, name="unknown", variants=("base", "magic"))
+    with pytest.raises(InputError, match="Unknown variant 'magic'"):
+        pregenerate(services.store, services.generator, "unknown")
+
+
+@pytest.mark.parametrize("media_type", [PNG_MEDIA_TYPE, MP4_MEDIA_TYPE])
+def test_a_degraded_copy_is_as_large_and_long_but_much_coarser(media_type: str, generator: Generator) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (64, 96, 3), np.uint8)).resize((192, 128))
+    clean = mp4_bytes([image, image], 8.0) if media_type == MP4_MEDIA_TYPE else b""
+    if not clean:
+        from npo_core.media import png_bytes
+
+        clean = png_bytes(image)
+    bad = degraded(clean, media_type, 8.0)
+    frames = open_clip(bad) if media_type == MP4_MEDIA_TYPE else [open_image(bad)]
+    assert {frame.size for frame in frames} == {image.size}
+    assert len(frames) == (2 if media_type == MP4_MEDIA_TYPE else 1)
+    assert len(bad) < len(clean) / 3
+
+
+def test_the_command_says_what_is_wrong_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], services: Services
+) -> None:
+    database = ["--database-url", str(services.store.url), "--data-dir", str(tmp_path)]
+    assert main(["nowhere", *database]) == 2
+    assert main(["nowhere", "--database-url", f"sqlite:///{tmp_path}/none.db"]) == 2
+    assert main(["pilot", "--batch", "0", *database]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("error: ") == errors.count("\n") == 3
+
+
+@pytest.mark.slow
+def test_two_processes_of_accelerate_fill_a_study_of_the_family_that_ships(tmp_path: Path) -> None:
+    database = ["--database-url", f"sqlite:///{tmp_path / 'npo.db'}", "--data-dir", str(tmp_path)]
+    (tmp_path / "study.toml").write_text(
+        'name = "pilot"\nvariants = ["base", "aligned"]\nprompts = "emoji"\nmax_prompts = 6\n[generation]\nsteps = 2\n'
+    )
+    made = [sys.executable, "-m", "collection", "study", "create", str(tmp_path / "study.toml"), *database]
+    assert subprocess.run(made, cwd=ROOT).returncode == 0
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launched = [sys.executable, *launch, "--mixed_precision", "no", "--dynamo_backend", "no"]
+    done = subprocess.run(
+        [*launched, "-m", "service.pregenerate", "pilot", *database], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with Store(database[1], tmp_path) as store:
+        assert store.items_to_fill("pilot") == []
+        assert store.verify() == []
