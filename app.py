@@ -31,12 +31,13 @@ from service.errors import INPUT_ERRORS
 from service.hub_dataset import keep_votes
 from service.services import Services, open_lab
 from service.space import end_in_order, fetch_at_start
-from ui import about, api, compare, results
+from ui import about, api, compare, results, vote
 from ui.theme import head, style, theme
 
 NAME = "Diffusion-NPO Lab"
 PAGES: dict[str, tuple[str, Callable[[Services], gr.Blocks]]] = {  # path -> (title, build)
     "": (compare.TITLE, compare.build),
+    "vote": (vote.TITLE, vote.build),
     "results": (results.TITLE, results.build),
     "about": (about.TITLE, about.build),
 }

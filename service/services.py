@@ -21,6 +21,7 @@ from service.desk import Desk
 from service.errors import InputError
 from service.families import SHIPPED, FamilyOffer, family_offers
 from service.pool import PoolService
+from service.study import StudyService
 
 SECRET_FILE_NAME = "participant_secret"
 
@@ -41,6 +42,7 @@ class Services:
     shelf: AdapterShelf
     compare: CompareService
     pool: PoolService
+    study: StudyService
     guide: PromptGuide | None
     secret: str
     offers: tuple[FamilyOffer, ...] = ()
@@ -100,6 +102,7 @@ def _services(generator: Generator, store: Store, secret: str, desk: Desk) -> Se
         shelf=shelf,
         compare=CompareService(store, generator, shelf, desk=desk),
         pool=PoolService(store, family.name),
+        study=StudyService(store, secret),
         guide=load_guide(family.guide) if family.guide else None,
         secret=secret,
     )

@@ -1,8 +1,12 @@
-"""The named endpoints for scripts: /generate, /next_ballot, /vote and /results, through gradio_client or plain HTTP.
+"""The named endpoints for scripts and for the page Vote, through gradio_client or plain HTTP.
 
     client = gradio_client.Client("http://127.0.0.1:7860")
     shown = client.predict("a red apple, 3d style", 7, api_name="/generate")
     names = client.predict(shown["ballot_id"], "B", shown["participant_id"], api_name="/vote")
+
+    study = client.predict(api_name="/study")                          # what it is, and the text to agree to
+    part = client.predict(study["name"], study["consent_version"], api_name="/join_study")
+    pair = client.predict(part["participant_id"], study["name"], api_name="/next_ballot")
 
 Participants are opaque ids: leave yours empty the first time and send back the one that came with the answer. A
 participant id is all that vouches for a vote, and the store checks that the ballot was issued to it.
@@ -81,9 +85,14 @@ class Api:
             "elapsed_s": view.elapsed_s,
         }
 
-    def next_ballot(self, participant_id: str = "") -> dict[str, Any]:
-        """Two stored pictures of one prompt and seed that this participant has not judged; ballot_id null if none."""
+    def next_ballot(self, participant_id: str = "", study: str = "", held: str = "") -> dict[str, Any]:
+        """Two stored pictures of one prompt and seed that this participant has not judged; ballot_id null if none.
+
+        Of a study: the next pair after the ballot `held`, for those who fetch ahead; at the end the way out.
+        """
         with _one_sentence():
+            if study:
+                return self._study_ballot(participant_id, study, held)
             who = self._services.compare.participant(participant_id)
             pair = self._services.pool.next_ballot(who)
         if pair is None:
@@ -97,10 +106,20 @@ class Api:
             "right": data_uri(pair.right, pair.media_type),
         }
 
-    def vote(self, ballot_id: str, choice: str, participant_id: str, worst: str = "") -> dict[str, Any]:
+    def vote(
+        self,
+        ballot_id: str,
+        choice: str,
+        participant_id: str,
+        worst: str = "",
+        response_time_s: float | None = None,
+    ) -> dict[str, Any]:
         """Answers a ballot: of /next_ballot with left, right, tie, both_bad or skip; of /generate with the letter of
-        the best panel (`worst` is optional) or tie. The names are in the answer."""
+        the best panel (`worst` is optional) or tie. The names are in the answer, except in a study."""
         with _one_sentence():
+            if self._services.study.owns(ballot_id):
+                answer = self._services.study.answer(ballot_id, participant_id, choice, response_time_s)
+                return {"ballot_id": ballot_id, "choice": answer.choice, "right": answer.right}
             if self._is_comparison(ballot_id, participant_id):
                 return _vote_on_panels(self._services.compare, ballot_id, choice, participant_id, worst)
             if worst:
@@ -113,6 +132,53 @@ class Api:
             "right_variant": reveal.right_variant,
         }
 
+    def study(self, name: str = "") -> dict[str, Any]:
+        """A study, the newest open one unless named: what one is told before agreeing; `closed` says why nobody can."""
+        with _one_sentence():
+            plan, closed = self._services.study.describe(name)
+        if plan is None:
+            return {"name": None, "closed": closed}
+        told = (
+            "title",
+            "modality",
+            "instructions",
+            "consent",
+            "consent_version",
+            "min_view_s",
+            "ballots_per_participant",
+        )
+        return {
+            "name": plan.name,
+            "closed": closed,
+            "choices": list(plan.choices),
+            **{name: getattr(plan, name) for name in told},
+        }
+
+    def join_study(
+        self, study: str, consent_version: str, participant_id: str = "", query: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Agrees and takes part, or goes on; `query`: the address's parameters, of which only keyed hashes are kept."""
+        with _one_sentence():
+            part = self._services.study.join(study, participant_id, consent_version, query)
+        return {
+            "participant_id": part.token,
+            "code": part.enrolment.code,
+            "answered": part.enrolment.answered,
+            "of": part.enrolment.total,
+            "withdrawn": part.enrolment.withdrawn_at is not None,
+        }
+
+    def leave_study(self, study: str, participant_id: str) -> dict[str, Any]:
+        """Withdraws: all answers are taken back and count nowhere."""
+        with _one_sentence():
+            return {"withdrawn": self._services.study.withdraw(study, participant_id)}
+
+    def report_fault(self, study: str, participant_id: str, what: str, ballot_id: str = "") -> dict[str, Any]:
+        """Notes that something failed on our side (media that did not load), so that nobody is blamed for it."""
+        with _one_sentence():
+            self._services.study.report_fault(study, participant_id, what, ballot_id)
+        return {"noted": True}
+
     def results(self) -> dict[str, Any]:
         """The blind votes so far: totals, win rates and ratings with 95% intervals, position bias, agreement."""
         with _one_sentence():
@@ -124,6 +190,32 @@ class Api:
         except KeyError:
             names = ", ".join(self._of_family)
             raise InputError(f"The family {family!r} is not on this machine; choose from {names}.") from None
+
+    def _study_ballot(self, participant_id: str, study: str, held: str) -> dict[str, Any]:
+        pair = self._services.study.next_pair(study, participant_id, held)
+        if pair is None:
+            plan, _ = self._services.study.describe(study)
+            part = self._services.study.part(study, participant_id)
+            assert plan is not None  # it was just answered for
+            return {
+                "participant_id": participant_id,
+                "ballot_id": None,
+                "finished": part.finished_at is not None,
+                "code": part.code,
+                "completion_code": plan.completion_code,
+                "completion_url": plan.completion_url,
+            }
+        return {
+            "participant_id": participant_id,
+            "ballot_id": pair.ballot.ballot_id,
+            "prompt": pair.ballot.prompt,
+            "left": data_uri(pair.left, pair.media_type),
+            "right": data_uri(pair.right, pair.media_type),
+            "number": pair.ballot.number,
+            "of": pair.ballot.total,
+            "training": pair.ballot.training,
+            "rest": pair.ballot.rest_first,
+        }
 
     def _is_comparison(self, ballot_id: str, participant_id: str) -> bool:
         strings = isinstance(ballot_id, str) and isinstance(participant_id, str)
@@ -161,6 +253,10 @@ def register(services: Services) -> None:
         "next_ballot": api.next_ballot,
         "vote": api.vote,
         "results": api.results,
+        "study": api.study,
+        "join_study": api.join_study,
+        "leave_study": api.leave_study,
+        "report_fault": api.report_fault,
     }
     for name, endpoint in endpoints.items():
         gr.api(endpoint, api_name=name, concurrency_limit=8)

@@ -7,8 +7,8 @@ from pathlib import Path
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
-STYLE_FILES = (ASSETS / "style.css", ASSETS / "clips.css")
-SCRIPT_FILES = (ASSETS / "page.js", ASSETS / "clips.js")
+STYLE_FILES = (ASSETS / "style.css", ASSETS / "clips.css", ASSETS / "vote.css")
+SCRIPT_FILES = (ASSETS / "page.js", ASSETS / "clips.js", ASSETS / "vote.js")
 
 ACCENT = gr.themes.Color(
     name="pine",

@@ -19,8 +19,10 @@ from service.adapters import AdapterShelf
 from service.compare import CompareService
 from service.pool import PoolService
 from service.services import Services
+from service.study import StudyService
 from tests.tiny import tiny_weights
 
+SECRET = "0" * 32
 REQUEST = GenerationRequest("a red apple", seed=7)
 
 
@@ -37,7 +39,8 @@ def make_services(folder: Path, family: ModelFamily, generator: Generator | None
         compare=CompareService(store, generator, shelf, random.Random(seed)),
         pool=PoolService(store, family.name, random.Random(seed)),
         guide=load_guide(family.guide) if family.guide else None,
-        secret="0" * 32,
+        study=StudyService(store, SECRET),
+        secret=SECRET,
     )
 
 

@@ -30,7 +30,16 @@ def test_the_links_lead_to_all_pages() -> None:
 def test_only_the_named_endpoints_are_public(services: Services) -> None:
     app = build_app(services)
     public = {fn.api_name for fn in app.fns.values() if fn.api_visibility == "public"}
-    assert public == {"generate", "next_ballot", "vote", "results"}
+    assert public == {
+        "generate",
+        "next_ballot",
+        "vote",
+        "results",
+        "study",
+        "join_study",
+        "leave_study",
+        "report_fault",
+    }
 
 
 def test_results_without_votes_say_what_to_do(services: Services) -> None:

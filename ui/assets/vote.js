@@ -1,0 +1,422 @@
+/* The page Vote: takes a person through a study, from consent to the way out. It draws into #npo-study and talks to
+   /study, /join_study, /next_ballot, /vote, /leave_study and /report_fault. An answer is kept in the browser until the
+   server has it; the pair after the one on the screen is always fetched and decoded ahead. */
+(() => {
+  const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie", ArrowUp: "both_bad", s: "skip", S: "skip" };
+  const LABELS = {
+    left: ["Left", "←"], right: ["Right", "→"], tie: ["No difference", "↓"], both_bad: ["Both bad", "↑"], skip: ["Skip", "S"],
+  };
+  const HOLD_MS = 250;
+  const HISTORY = 10;
+
+  let root, study, token, current, shownAt, unlocked = false, onKey = () => {};
+  let history = [];
+  let sending = Promise.resolve();
+
+  const base = () => location.pathname.replace(/\/vote\/?$/, "/");
+  const store = (key, value) => {
+    try {
+      if (value === undefined) return localStorage.getItem("npo-" + key) || "";
+      localStorage.setItem("npo-" + key, value);
+    } catch { /* a browser that keeps nothing: the person takes part without coming back */ }
+    return "";
+  };
+  const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+  async function call(name, ...data) {
+    const answer = await fetch(base() + "gradio_api/run/" + name, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ data }),
+    });
+    const told = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw Object.assign(new Error(told.error || "The server does not answer."), { refused: Boolean(told.error) });
+    return told.data[0];
+  }
+
+  /* Tries again until the server answers, so that a bad connection loses nothing. */
+  async function callUntilAnswered(name, ...data) {
+    for (let wait = 500; ; wait = Math.min(2 * wait, 15000)) {
+      try {
+        const answer = await call(name, ...data);
+        notice("");
+        return answer;
+      } catch (error) {
+        if (error.refused) throw error;
+        notice("The connection is lost; your answers are kept and will be sent.");
+        await sleep(wait);
+      }
+    }
+  }
+
+  // Elements
+
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+      else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
+    }
+    made.append(...children.filter((child) => child !== null));
+    return made;
+  }
+
+  const button = (text, action, attributes = {}) =>
+    element("button", { type: "button", class: "npo-vote-button", onclick: action, ...attributes }, text);
+
+  function notice(text) {
+    const line = root.querySelector("#npo-vote-notice");
+    if (line && line.textContent !== text) line.textContent = text;
+  }
+
+  function say(text) {
+    root.querySelector("#npo-vote-live").textContent = text;
+  }
+
+  /* One screen in the middle: a title, paragraphs, what can be pressed. Enter or space presses the first. */
+  function screen(title, paragraphs, ...buttons) {
+    current = undefined;
+    const heading = element("h1", { tabindex: "-1" }, title);
+    stage(element("section", { class: "npo-vote-text" }, heading,
+      ...paragraphs.map((text) => (typeof text === "string" ? element("p", {}, text) : text)),
+      element("div", { class: "npo-vote-buttons" }, ...buttons)));
+    onKey = (event) => {
+      const free = event.target === document.body || event.target === heading;
+      if ((event.key === "Enter" || event.key === " ") && free && buttons[0]) {
+        event.preventDefault();
+        buttons[0].click();
+      }
+    };
+    buttons.forEach((each) => each.addEventListener("click", () => { // under way: pressing again would do it twice
+      onKey = () => {};
+      setTimeout(() => buttons.forEach((other) => { other.disabled = true; }));
+    }, { capture: true }));
+    heading.focus({ preventScroll: true });
+  }
+
+  function stage(...content) {
+    root.querySelector("#npo-vote-stage").replaceChildren(...content);
+  }
+
+  function progress(number, of) {
+    const bar = root.querySelector("#npo-vote-progress");
+    bar.hidden = !of;
+    bar.setAttribute("aria-valuenow", number);
+    bar.setAttribute("aria-valuemax", of || 1);
+    bar.firstElementChild.style.width = `${(100 * number) / (of || 1)}%`;
+  }
+
+  // Media
+
+  /* The element of one side, ready to be seen. Pictures are decoded before, so that showing them takes no time. */
+  async function mediaElement(source, side) {
+    const label = `${side} ${study.modality === "video" ? "clip" : "picture"}`;
+    if (source.startsWith("data:video/")) {
+      const blob = await (await fetch(source)).blob();
+      const clip = element("video", { muted: true, loop: true, playsinline: true, preload: "auto", "aria-label": label });
+      clip.muted = true;
+      await new Promise((ready, failed) => {
+        clip.addEventListener("canplaythrough", ready, { once: true });
+        clip.addEventListener("error", () => failed(new Error("a clip failed to load")), { once: true });
+        clip.src = URL.createObjectURL(blob);
+        clip.load();
+      });
+      return clip;
+    }
+    const picture = element("img", { alt: label, draggable: "false" });
+    picture.src = source;
+    await picture.decode().catch(() => { throw new Error("a picture failed to load"); });
+    return picture;
+  }
+
+  async function fetchPair(held) {
+    const told = await callUntilAnswered("next_ballot", token, study.name, held || "");
+    if (told.ballot_id === null) return told;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        [told.leftMedia, told.rightMedia] = await Promise.all([mediaElement(told.left, "Left"), mediaElement(told.right, "Right")]);
+        told.left = told.right = null;
+        return told;
+      } catch (error) {
+        call("report_fault", study.name, token, error.message, told.ballot_id).catch(() => {});
+        if (attempt === 2) {
+          told.failed = true;
+          return told;
+        }
+      }
+    }
+  }
+
+  function play(pair, from = 0) {
+    for (const clip of [pair.leftMedia, pair.rightMedia]) {
+      if (clip.tagName !== "VIDEO") continue;
+      clip.currentTime = from;
+      clip.play().catch(() => {});
+    }
+  }
+
+  function togglePlay(pair) {
+    const clips = [pair.leftMedia, pair.rightMedia].filter((clip) => clip.tagName === "VIDEO");
+    if (!clips.length) return;
+    if (clips[0].paused) play(pair);
+    else clips.forEach((clip) => clip.pause());
+  }
+
+  // A ballot
+
+  function panel(pair, side) {
+    const media = side === "left" ? pair.leftMedia : pair.rightMedia;
+    const frame = element("button", {
+      type: "button", class: "npo-vote-panel", "aria-pressed": "false",
+      "aria-label": `${side === "left" ? "Left" : "Right"}: enlarge both at the same place`,
+    }, media);
+    let pressedAt = 0;
+    let wasZoomed = false;
+    const both = () => root.querySelectorAll(".npo-vote-panel");
+    const zoom = (on) => both().forEach((each) => {
+      each.classList.toggle("zoomed", on);
+      each.setAttribute("aria-pressed", String(on));
+    });
+    const follow = (event) => {
+      const box = frame.getBoundingClientRect();
+      const x = (100 * (event.clientX - box.left)) / box.width;
+      const y = (100 * (event.clientY - box.top)) / box.height;
+      both().forEach((each) => {
+        each.style.setProperty("--x", `${Math.min(100, Math.max(0, x))}%`);
+        each.style.setProperty("--y", `${Math.min(100, Math.max(0, y))}%`);
+      });
+    };
+    frame.addEventListener("pointerdown", (event) => {
+      wasZoomed = frame.classList.contains("zoomed");
+      pressedAt = event.timeStamp;
+      follow(event);
+      zoom(true);
+    });
+    frame.addEventListener("pointermove", (event) => frame.classList.contains("zoomed") && follow(event));
+    frame.addEventListener("click", (event) => {
+      if (event.detail === 0) zoom(!frame.classList.contains("zoomed")); // the keyboard: around the middle
+      else zoom(!wasZoomed && event.timeStamp - pressedAt < HOLD_MS);
+    });
+    return frame;
+  }
+
+  function show(pair) {
+    current = pair;
+    unlocked = false;
+    const total = pair.training ? "Practice" : `${pair.number} of ${pair.of}`;
+    progress(pair.training ? 0 : pair.number - 1, pair.of);
+    const choices = ["left", "tie", "both_bad", "right", "skip"].filter((choice) => study.choices.includes(choice));
+    const answers = choices.map((choice) => button(LABELS[choice][0], () => answer(choice), {
+      class: `npo-vote-button npo-vote-${choice}`, "data-choice": choice, "aria-disabled": "true",
+      "aria-keyshortcuts": { "←": "ArrowLeft", "→": "ArrowRight", "↓": "ArrowDown", "↑": "ArrowUp" }[LABELS[choice][1]] || LABELS[choice][1],
+    }));
+    answers.forEach((each) => each.append(element("kbd", { "aria-hidden": "true" }, LABELS[each.dataset.choice][1])));
+    const undo = button("Undo", goBack, { class: "npo-vote-button npo-vote-undo", "aria-keyshortcuts": "Z", "aria-disabled": String(!history.length) });
+    undo.append(element("kbd", { "aria-hidden": "true" }, "Z"));
+    const hadFocus = document.activeElement?.dataset?.choice;
+    stage(
+      element("p", { class: "npo-vote-count" }, total),
+      element("h1", { class: "npo-vote-prompt" }, pair.prompt),
+      pair.failed
+        ? element("p", { class: "npo-message npo-error", role: "alert" }, "These could not be loaded. It is our fault and was noted; please skip this pair.")
+        : element("div", { class: "npo-vote-pair" }, panel(pair, "left"), panel(pair, "right")),
+      element("div", { class: "npo-vote-answers", role: "group", "aria-label": "Which one is better?" }, ...answers, undo),
+    );
+    if (hadFocus) root.querySelector(`[data-choice=${hadFocus}]`)?.focus({ preventScroll: true });
+    say(`${pair.training ? "Practice pair" : `Pair ${total}`}: ${pair.prompt}`);
+    onKey = ballotKey;
+    if (!pair.failed) play(pair);
+    requestAnimationFrame(() => requestAnimationFrame((time) => {
+      shownAt = time;
+      root.dataset.shown = pair.ballot_id;
+      setTimeout(() => current === pair && unlock(pair), 1000 * study.min_view_s);
+    }));
+    if (!pair.next) {
+      pair.next = sending.then(() => fetchPair(pair.ballot_id));
+      pair.next.catch(() => {}); // told when it is needed
+    }
+  }
+
+  function unlock(pair) {
+    unlocked = true;
+    root.querySelectorAll("[data-choice]").forEach((each) => {
+      each.setAttribute("aria-disabled", String(Boolean(pair.failed) && each.dataset.choice !== "skip"));
+    });
+  }
+
+  function ballotKey(event) {
+    const choice = KEYS[event.key];
+    if (choice && study.choices.includes(choice)) {
+      event.preventDefault();
+      answer(choice);
+    } else if (event.key === "z" || event.key === "Z") {
+      event.preventDefault();
+      goBack();
+    } else if (event.key === " " && event.target.tagName !== "BUTTON") {
+      event.preventDefault();
+      togglePlay(current);
+    }
+  }
+
+  function answer(choice) {
+    const pair = current;
+    if (!pair || !unlocked || (pair.failed && choice !== "skip")) return;
+    unlocked = false;
+    const seconds = (performance.now() - shownAt) / 1000;
+    const sent = send(pair, choice, pair.failed || pair.answered ? null : seconds);
+    pair.answered = true;
+    if (pair.training) {
+      sent.then((told) => feedback(pair, choice, told && told.right));
+      return;
+    }
+    history = [...history, pair].slice(-HISTORY);
+    advance(pair);
+  }
+
+  /* Kept in the browser until the server has it. */
+  function send(pair, choice, seconds) {
+    const entry = [pair.ballot_id, choice, token, "", seconds];
+    store("unsent", JSON.stringify([...unsent(), entry]));
+    const sent = sending.then(() => callUntilAnswered("vote", ...entry));
+    sending = sent.catch((error) => notice(error.message)).then(() => {
+      store("unsent", JSON.stringify(unsent().filter((each) => JSON.stringify(each) !== JSON.stringify(entry))));
+    });
+    return sent.catch(() => null);
+  }
+
+  function unsent() {
+    try { return JSON.parse(store("unsent") || "[]"); } catch { return []; }
+  }
+
+  async function advance(pair) {
+    try {
+      const ready = await Promise.race([pair.next, sleep(30).then(() => null)]);
+      if (!ready) screen("One moment…", []);
+      await begin(ready || (await pair.next));
+    } catch (error) {
+      screen("That did not work", [error.message], button("Try again", start));
+    }
+  }
+
+  /* What was fetched: a pair, a rest before it, or the end. */
+  async function begin(next) {
+    if (next.ballot_id === null) await finish(next);
+    else if (next.rest && !next.rested) {
+      next.rested = true;
+      progress(next.number - 1, next.of);
+      screen(`${next.number - 1} of ${next.of} done`, ["Rest your eyes for a moment. Go on whenever you like."],
+        button("Go on", () => show(next), { class: "npo-vote-button npo-primary" }));
+    } else show(next);
+  }
+
+  function feedback(pair, choice, right) {
+    const words = right
+      ? ["That was right", "The other one was spoiled on purpose. Some pairs later on are like this one."]
+      : ["Look closely", "One of the two was spoiled on purpose; the other one is better. Some pairs later on are like this one."];
+    screen(words[0], [words[1]], button("Next", () => advance(pair), { class: "npo-vote-button npo-primary" }));
+  }
+
+  function goBack() {
+    const previous = history.pop();
+    if (!previous || !current) return;
+    show(previous); // the one that was on the screen comes again, as what follows it
+    notice("Your answer was undone; answer again.");
+  }
+
+  // The way in and the way out
+
+  async function finish(told) {
+    await sending;
+    if (!told.finished) told = await callUntilAnswered("next_ballot", token, study.name, "");
+    if (told.ballot_id !== null && told.ballot_id !== undefined) {
+      return begin(await fetchPair(""));
+    }
+    progress(1, 1);
+    const code = (label, text) => element("p", {}, label, element("code", { class: "npo-vote-code" }, text));
+    const lines = ["Thank you. Every answer is saved."];
+    if (told.completion_code) lines.push(code("Completion code: ", told.completion_code));
+    lines.push(code("Your own code, to have your answers erased later: ", told.code));
+    const buttons = [];
+    if (told.completion_url) {
+      lines.push("You will be taken back in a few seconds.");
+      buttons.push(element("a", { class: "npo-vote-button npo-primary", href: told.completion_url }, "Go back now"));
+      setTimeout(() => location.assign(told.completion_url), 8000);
+    }
+    screen("That was all", lines, ...buttons, button("Withdraw my answers", () => withdraw(told.code), { class: "npo-vote-button npo-quiet" }));
+  }
+
+  function withdraw(code) {
+    screen("Withdraw your answers?", ["They will count nowhere. This cannot be undone."],
+      button("Keep them", start, { class: "npo-vote-button npo-primary" }),
+      button("Withdraw", async () => {
+        try {
+          await call("leave_study", study.name, token);
+          screen("You have withdrawn", ["Your answers count nowhere. To have them erased altogether, send your code to the people who asked you: ",
+            element("p", {}, element("code", { class: "npo-vote-code" }, code || store("code")))]);
+        } catch (error) { screen("That did not work", [error.message], button("Back", start)); }
+      }, { class: "npo-vote-button npo-quiet" }));
+  }
+
+  async function join() {
+    const query = Object.fromEntries(new URLSearchParams(location.search));
+    const part = await call("join_study", study.name, study.consent_version, token, query);
+    token = part.participant_id;
+    store("token", token);
+    store("code", part.code);
+    store("agreed", `${study.name} ${study.consent_version}`);
+    if (part.withdrawn) return screen("You have withdrawn", ["Your answers count nowhere. Thank you for coming."]);
+    for (const entry of unsent()) await callUntilAnswered("vote", ...entry).catch(() => {});
+    store("unsent", "[]");
+    root.querySelector("#npo-vote-leave").hidden = false;
+    await begin(await fetchPair(""));
+  }
+
+  function consent() {
+    const paragraphs = `${study.instructions}\n\n${study.consent}`.split(/\n\s*\n/).map((text) => text.trim()).filter(Boolean);
+    const keys = `Keys: ← and → choose, ${study.choices.includes("tie") ? "↓ no difference, " : ""}${study.choices.includes("both_bad") ? "↑ both bad, " : ""}S skips, Z takes back. ${study.modality === "video" ? "Space plays and stops. " : ""}Click or hold to enlarge both.`;
+    screen(study.title, [...paragraphs, element("p", { class: "npo-small" }, keys)],
+      button("I agree, begin", () => join().catch((error) => screen("You cannot take part now", [error.message], button("Try again", start)))
+        , { class: "npo-vote-button npo-primary", id: "npo-vote-agree" }));
+  }
+
+  async function start() {
+    history = [];
+    screen("One moment…", []);
+    try {
+      study = await call("study", new URLSearchParams(location.search).get("study") || "");
+    } catch (error) {
+      return screen("This study cannot be shown", [error.message], button("Try again", start));
+    }
+    if (study.name) document.title = study.title;
+    token = store("token");
+    if (study.name && store("agreed") === `${study.name} ${study.consent_version}` && token) {
+      return join().catch((error) => screen("You cannot take part now", [error.message], button("Try again", start)));
+    }
+    if (study.closed) return screen("Nothing to vote on", [study.closed]);
+    return consent();
+  }
+
+  function mount(found) {
+    root = found;
+    root.replaceChildren(
+      element("header", { class: "npo-vote-top" },
+        element("div", { id: "npo-vote-progress", class: "npo-progress", role: "progressbar", "aria-label": "Pairs answered", "aria-valuemin": "0", hidden: true }, element("span")),
+        button("Leave", () => withdraw(), { id: "npo-vote-leave", class: "npo-vote-button npo-quiet", hidden: true, "aria-label": "Leave the study" })),
+      element("main", { id: "npo-vote-stage" }),
+      element("p", { id: "npo-vote-notice", role: "status" }),
+      element("p", { id: "npo-vote-live", class: "npo-hidden", "aria-live": "polite" }),
+    );
+    document.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+      onKey(event);
+    });
+    start();
+  }
+
+  /* Gradio draws the page after its scripts have run. */
+  const waiting = new MutationObserver(() => {
+    const found = document.getElementById("npo-study");
+    if (!found || root) return;
+    waiting.disconnect();
+    mount(found);
+  });
+  waiting.observe(document, { childList: true, subtree: true });
+})();
