@@ -91,7 +91,7 @@ def test_clips_keep_versions_of_their_own(services: Services, tmp_path: Path) ->
     assert len(pictures["choices"]) == 2
     assert "Next pictures are made with" in line
     _, clips, line, now = versions.refresh(services.shelf, seen, "video")
-    assert clips["choices"][0] == ("Newest (of clips)", NEWEST)
+    assert clips["choices"][0] == ("In use (of clips)", NEWEST)
     assert clips["value"] == NEWEST
     assert "Next clips are made with" in line
     assert versions.refresh(services.shelf, now, "video") == (gr.skip(),) * 4
