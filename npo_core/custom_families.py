@@ -22,7 +22,7 @@ from npo_core.errors import InputError
 from npo_core.families import FAMILIES, ModelFamily, get_family
 
 REFERENCES = ("base", "aligned", "negative", "pipeline", "vae", "guide", "scorer")
-NOT_SETTABLE = ("name", "video")
+NOT_SETTABLE = ("name", "video", "suggestions")
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {  # by the annotation of the field
     "int": ((int,), "a whole number"),
     "float": ((int, float), "a number"),

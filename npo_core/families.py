@@ -71,6 +71,7 @@ class ModelFamily:
     scheduler: str
     guide: str | None = None
     scorer: str | None = None
+    suggestions: tuple[str, ...] = ()  # prompts to try, where there is no vocabulary
     size_multiple_px: int = 8  # how many pixels one latent spans
     pipeline: str | None = None
     vae: str | None = None
@@ -90,6 +91,15 @@ class ModelFamily:
 
 NPO_WEIGHTS = "wangfuyun/Diffusion-NPO/weights"  # published with the paper
 
+SUGGESTIONS = (
+    "a lighthouse on a cliff in a storm, oil painting",
+    "portrait of an old fisherman, soft window light, photograph",
+    "a red fox in fresh snow, early morning",
+    "a small bakery on a rainy street at night, watercolour",
+    "a bowl of ramen on a wooden table, steam, close-up",
+    "a glass greenhouse full of ferns, afternoon sun",
+)
+
 SD15 = ModelFamily(
     name="sd15",
     label="Stable Diffusion 1.5",
@@ -104,6 +114,7 @@ SD15 = ModelFamily(
     alpha=1.0,
     beta=1.0,
     scheduler="dpmsolver++",
+    suggestions=SUGGESTIONS,
     video=VideoSettings(
         motion_adapter="guoyww/animatediff-motion-adapter-v1-5-3",
         steps=25,

@@ -50,6 +50,11 @@ class Services:
     first: str = ""
     notice: str = ""
 
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        """Prompts to try: of the family's vocabulary, or of the family itself."""
+        return self.guide.suggestions if self.guide else self.family.suggestions
+
     def results(self) -> Summary:
         """What the blind votes on this family say so far."""
         return summarise(self.store, self.family.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from collection.store import Store
 from npo_core.adapters import Role
 from npo_core.console import hush_libraries
+from npo_core.custom_families import add_families
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily, get_family
 from train.config import TrainConfig, check_config
@@ -99,6 +101,7 @@ def default_steps(pair_count: int, batch_size: int) -> int:
 
 def train(role: Role, options: argparse.Namespace) -> None:
     """Does what `options` ask for; raises InputError of either package."""
+    add_families(os.environ.get("NPO_FAMILIES"))
     family = get_family(options.family)
     if options.modality not in family.modalities:
         raise InputError(

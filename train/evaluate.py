@@ -15,6 +15,7 @@ as the negative. Exit status 2 means that the input was wrong.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from typing import Any
 
 from npo_core.adapters import adapter_file
 from npo_core.console import exit_status, hush_libraries
+from npo_core.custom_families import add_families
 from npo_core.errors import InputError
 from npo_core.families import FAMILIES, ModelFamily, get_family
 from npo_core.generator import GenerationRequest, Generator
@@ -82,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Generates, scores, prints and writes what `options` ask for; raises InputError."""
+    add_families(os.environ.get("NPO_FAMILIES"))
     family = get_family(options.family)
     requests = build_requests(options, family)
     sweep = numbers(options.guidance_sweep, "guidance sweep")

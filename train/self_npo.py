@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from collection.store import Store
 from npo_core.console import hush_libraries
+from npo_core.custom_families import add_families
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily, get_family
 from train.cli import validators
@@ -66,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Does what `options` ask for; raises InputError of either package."""
+    add_families(os.environ.get("NPO_FAMILIES"))
     family = get_family(options.family)
     config = read_config("negative", METHOD, options)
     config = replace(config, max_train_steps=options.max_train_steps or DEFAULT_STEPS)

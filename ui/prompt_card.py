@@ -34,12 +34,13 @@ def build_prompt_card(services: Services) -> PromptCard:
     """Draws the card and wires what happens inside it."""
     guide = services.guide
     with gr.Column(elem_classes="npo-card npo-prompt-card"):
-        prompt, generate = _prompt_row(guide)
-        if guide:
-            _suggestion_row(guide, prompt)
+        suggestions = services.suggestions
+        prompt, generate = _prompt_row(suggestions)
+        if suggestions:
+            _suggestion_row(suggestions, prompt)
         modality = _modality(services.family)
         with gr.Row(elem_classes="npo-chips-row"):
-            chips = _chips(guide, first_prompt(guide)) if guide else ()
+            chips = _chips(guide, first_prompt(suggestions)) if guide else ()
             seed = _seed()
         if guide:
             _wire_guide(guide, prompt, *chips)
@@ -48,10 +49,10 @@ def build_prompt_card(services: Services) -> PromptCard:
     return PromptCard(prompt, seed, generate, modality, (*advanced.of_both, modality, *advanced.of_clips))
 
 
-def _prompt_row(guide: PromptGuide | None) -> tuple[gr.Textbox, gr.Button]:
+def _prompt_row(suggestions: Sequence[str]) -> tuple[gr.Textbox, gr.Button]:
     with gr.Row(elem_classes="npo-prompt-row"):
         prompt = gr.Textbox(
-            value=first_prompt(guide),
+            value=first_prompt(suggestions),
             label="What should the pictures show?",
             placeholder="a red apple, 3d style, blue background",
             lines=1,
@@ -63,17 +64,17 @@ def _prompt_row(guide: PromptGuide | None) -> tuple[gr.Textbox, gr.Button]:
     return prompt, generate
 
 
-def _suggestion_row(guide: PromptGuide, prompt: gr.Textbox) -> None:
+def _suggestion_row(suggestions: Sequence[str], prompt: gr.Textbox) -> None:
     with gr.Row(elem_classes="npo-suggestions"):
         gr.HTML('<span class="npo-row-label">Try</span>', elem_classes="npo-row-label-box")
-        for suggestion in guide.suggestions[:SUGGESTIONS]:
+        for suggestion in suggestions[:SUGGESTIONS]:
             button = gr.Button(suggestion, size="sm", min_width=0, elem_classes="npo-chip")
             button.click(partial(_same, suggestion), None, prompt, api_visibility="private", show_progress="hidden")
 
 
-def first_prompt(guide: PromptGuide | None) -> str:
+def first_prompt(suggestions: Sequence[str]) -> str:
     """What stands in the box at first."""
-    return guide.suggestions[0] if guide and guide.suggestions else ""
+    return suggestions[0] if suggestions else ""
 
 
 def _modality(family: ModelFamily) -> gr.Radio:
