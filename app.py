@@ -5,6 +5,7 @@
 NPO_DATABASE_URL (sqlite:///data/npo.db), NPO_DATA_DIR (data) and NPO_FAMILY (emoji) say what to open, NPO_FAMILIES may
 name a file with families of your own, NPO_HUB_DATASET a data set on the Hub that keeps the votes, and
 NPO_SAFETY_CHECKER=off switches the safety checkers off (for research);
+NPO_ADMIN_PASSWORD, or the Hub names in NPO_ADMINS on a Space, say who may retrain from the page;
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where to serve. Exit status 2 means that one of them was wrong.
 """
 
@@ -27,11 +28,12 @@ import gradio as gr
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
 from npo_core.custom_families import add_families
+from service.admin import AdminGate
 from service.errors import INPUT_ERRORS
 from service.hub_dataset import keep_votes
 from service.services import Services, open_lab
 from service.space import end_in_order, fetch_at_start
-from ui import about, api, compare, results, vote
+from ui import about, api, compare, results, retrain, vote
 from ui.theme import head, style, theme
 
 NAME = "Diffusion-NPO Lab"
@@ -39,6 +41,7 @@ PAGES: dict[str, tuple[str, Callable[[Services], gr.Blocks]]] = {  # path -> (ti
     "": (compare.TITLE, compare.build),
     "vote": (vote.TITLE, vote.build),
     "results": (results.TITLE, results.build),
+    "retrain": (retrain.TITLE, retrain.build),
     "about": (about.TITLE, about.build),
 }
 
@@ -56,6 +59,8 @@ class Settings:
     safety: bool = True
     hub_dataset: str | None = None
     on_space: bool = False
+    admin_password: str | None = None
+    admins: tuple[str, ...] = ()
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -68,6 +73,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         safety=environment.get("NPO_SAFETY_CHECKER") != "off",
         hub_dataset=environment.get("NPO_HUB_DATASET") or None,
         on_space=bool(environment.get("SPACE_ID")),
+        admin_password=environment.get("NPO_ADMIN_PASSWORD") or None,
+        admins=tuple(name.strip() for name in environment.get("NPO_ADMINS", "").split(",") if name.strip()),
     )
 
 
@@ -108,7 +115,10 @@ def main() -> int:
         add_families(settings.families_file)
         if settings.on_space:
             fetch_at_start(settings.family)
-        services = open_lab(settings.family, settings.database_url, settings.data_dir, safety=settings.safety)
+        gate = AdminGate(settings.admin_password, settings.admins)
+        services = open_lab(
+            settings.family, settings.database_url, settings.data_dir, safety=settings.safety, gate=gate
+        )
         if settings.hub_dataset:
             keep_votes(services.store, settings.hub_dataset, settings.data_dir / "hub")
         app = build_app(services)

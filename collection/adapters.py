@@ -118,6 +118,16 @@ class Adapters(Database):
             row = _training_run(session, run_id)
             row.status, row.metrics, row.finished_at = status, metrics, now()
 
+    def training_runs(self, family: str, role: Role) -> list[TrainingRun]:
+        """The trainings of one family and role, latest first."""
+        statement = (
+            select(TrainingRunRow)
+            .where(TrainingRunRow.family == family, TrainingRunRow.role == role)
+            .order_by(TrainingRunRow.created_at.desc(), TrainingRunRow.id.desc())
+        )
+        with self.reading() as session:
+            return [row.to_record() for row in session.scalars(statement)]
+
     def get_training_run(self, run_id: str) -> TrainingRun:
         """One training run; InputError when unknown."""
         with self.reading() as session:

@@ -16,12 +16,14 @@ from npo_core.families import ModelFamily, get_family
 from npo_core.generator import Generator
 from npo_core.prompts import PromptGuide, load_guide
 from service.adapters import AdapterShelf
+from service.admin import AdminGate
 from service.compare import CompareService
 from service.desk import Desk
 from service.errors import InputError
 from service.families import SHIPPED, FamilyOffer, family_offers
 from service.pool import PoolService
 from service.study import StudyService
+from service.retrain import RetrainService
 
 SECRET_FILE_NAME = "participant_secret"
 
@@ -45,6 +47,7 @@ class Services:
     study: StudyService
     guide: PromptGuide | None
     secret: str
+    retrain: RetrainService
     offers: tuple[FamilyOffer, ...] = ()
     others: tuple[Services, ...] = ()
     first: str = ""
@@ -61,19 +64,33 @@ class Services:
 
 
 def open_services(
-    family: str | ModelFamily, database_url: str, data_dir: Path | str, *, safety: bool = True
+    family: str | ModelFamily,
+    database_url: str,
+    data_dir: Path | str,
+    *,
+    safety: bool = True,
+    gate: AdminGate | None = None,
 ) -> Services:
     """Opens the store and everything over it; the model itself is loaded at its first use.
 
-    `safety` False switches off the safety checkers of the families that have one. Raises InputError (of either core)
-    for an unknown family, a database or data folder that cannot be used.
+    `gate` says who may retrain, nobody without one. `safety` False switches off the safety checkers of the families
+    that have one. Raises InputError (of either core) for an unknown family, a database or data folder that cannot be
+    used.
     """
     generator = Generator(family, safety=safety)
     store = Store(database_url, data_dir)
-    return _services(generator, store, browser_secret(Path(data_dir)), Desk())
+    retrain = RetrainService(store, generator.family.name, Path(data_dir), gate or AdminGate(None))
+    return _services(generator, store, browser_secret(Path(data_dir)), Desk(), retrain)
 
 
-def open_lab(family: str, database_url: str, data_dir: Path | str, *, safety: bool = True) -> Services:
+def open_lab(
+    family: str,
+    database_url: str,
+    data_dir: Path | str,
+    *,
+    safety: bool = True,
+    gate: AdminGate | None = None,
+) -> Services:
     """As `open_services`, with every other family that is on this machine beside it.
 
     They share the store and take turns on the device. Where the one that was asked for is not on this machine, the
@@ -83,13 +100,15 @@ def open_lab(family: str, database_url: str, data_dir: Path | str, *, safety: bo
     here = [offer.family.name for offer in offers if not offer.missing]
     get_family(family)  # an unknown name is a mistake, not a model to fetch
     opened = family if family in here else SHIPPED
-    first = open_services(opened, database_url, data_dir, safety=safety)
-    desk = first.compare.desk
-    others = tuple(
-        replace(_services(Generator(name, safety=safety), first.store, first.secret, desk), offers=offers, first=opened)
-        for name in here
-        if name != opened
-    )
+    first = open_services(opened, database_url, data_dir, safety=safety, gate=gate)
+
+    def beside(name: str) -> Services:
+        retrain = RetrainService(first.store, name, Path(data_dir), first.retrain.gate)
+        generator = Generator(name, safety=safety)
+        services = _services(generator, first.store, first.secret, first.compare.desk, retrain)
+        return replace(services, offers=offers, first=opened)
+
+    others = tuple(beside(name) for name in here if name != opened)
     notice = ""
     if opened != family:
         notice = _reason(get_family(family))
@@ -97,7 +116,7 @@ def open_lab(family: str, database_url: str, data_dir: Path | str, *, safety: bo
     return replace(first, offers=offers, others=others, first=opened, notice=notice)
 
 
-def _services(generator: Generator, store: Store, secret: str, desk: Desk) -> Services:
+def _services(generator: Generator, store: Store, secret: str, desk: Desk, retrain: RetrainService) -> Services:
     shelf = AdapterShelf(store, generator)
     family = generator.family
     return Services(
@@ -110,6 +129,7 @@ def _services(generator: Generator, store: Store, secret: str, desk: Desk) -> Se
         study=StudyService(store, secret),
         guide=load_guide(family.guide) if family.guide else None,
         secret=secret,
+        retrain=retrain,
     )
 
 

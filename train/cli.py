@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 from collection.store import Store
 from npo_core.adapters import Role
 from npo_core.console import hush_libraries
-from npo_core.custom_families import add_families
 from npo_core.errors import InputError
-from npo_core.families import ModelFamily, get_family
+from npo_core.families import ModelFamily
 from train.config import TrainConfig, check_config
 from train.data import (
     TIE_POLICY,
@@ -36,7 +35,7 @@ from train.data import (
     weigh_pairs,
 )
 from train.jobs import Job, carry_out, exit_status_of
-from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_prompts
+from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
 from train.records import read_sources
 
 if TYPE_CHECKING:
@@ -101,8 +100,7 @@ def default_steps(pair_count: int, batch_size: int) -> int:
 
 def train(role: Role, options: argparse.Namespace) -> None:
     """Does what `options` ask for; raises InputError of either package."""
-    add_families(os.environ.get("NPO_FAMILIES"))
-    family = get_family(options.family)
+    family = read_family(options)
     if options.modality not in family.modalities:
         raise InputError(
             f"{family.label} does not make modality {options.modality!r}; choose from {', '.join(family.modalities)}."

@@ -26,15 +26,14 @@ from typing import Any
 
 from npo_core.adapters import adapter_file
 from npo_core.console import exit_status, hush_libraries
-from npo_core.custom_families import add_families
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES, ModelFamily, get_family
+from npo_core.families import FAMILIES, ModelFamily
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.requests import resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS
 from train.files import replacing, write_json, write_text
 from train.grids import draw_grid
-from train.options import read_prompts
+from train.options import read_family, read_prompts
 from train.scorers import SCORERS, Scorer, load_scorer
 from train.scoring import Scored, compare, score_requests, summarise
 
@@ -84,8 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Generates, scores, prints and writes what `options` ask for; raises InputError."""
-    add_families(os.environ.get("NPO_FAMILIES"))
-    family = get_family(options.family)
+    family = read_family(options)
     requests = build_requests(options, family)
     sweep = numbers(options.guidance_sweep, "guidance sweep")
     sweep = sweep or [resolve_request(requests[0], family).guidance_scale]

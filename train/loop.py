@@ -308,7 +308,7 @@ class _Run:
                 if on_step is not None:
                     values = dict(zip(self.names, self.history[-1].tolist(), strict=True))
                     on_step(StepMetrics(self.step, config.max_train_steps, values, speed))
-                if self._due(config.log_every):
+                if self._due(config.log_every) or self.step == config.max_train_steps:
                     self._log(speed, bar)
                 if self._due(config.validate_every):
                     self._validate()
@@ -381,7 +381,8 @@ class _Run:
 
     def _log(self, speed: float, bar: Any) -> None:
         self._check_finite()
-        recent = torch.stack(self.history[-self.config.log_every :]).mean(0).tolist()
+        since = (self.step - 1) // self.config.log_every * self.config.log_every
+        recent = torch.stack(self.history[since:]).mean(0).tolist()
         values = dict(zip(self.names, recent, strict=True))
         values |= {"learning_rate": learning_rate_at(self.config, self.step - 1), "pairs_per_s": round(speed, 2)}
         shown = {name: f"{values[name]:.4g}" for name in ("loss", "accuracy", "pairs_per_s") if name in values}

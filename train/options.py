@@ -11,8 +11,9 @@ from typing import Any
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
 from npo_core.adapters import ADAPTER_FILE_NAME, Role
+from npo_core.custom_families import add_families
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES, MODALITIES
+from npo_core.families import FAMILIES, MODALITIES, ModelFamily, get_family
 from train.config import (
     BATCH_SIZES,
     LR_SCHEDULES,
@@ -89,6 +90,12 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--share-reference", action="store_true", help="keep the reference's errors for the next run")
     add("track-with", f"also log to one of {', '.join(TRACKERS)}")
     group.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output-dir")
+
+
+def read_family(options: argparse.Namespace) -> ModelFamily:
+    """The family that was asked for, one of the user's own among them; raises InputError for an unknown one."""
+    add_families(os.environ.get("NPO_FAMILIES"))
+    return get_family(options.family)
 
 
 def read_config(role: Role, method: str, options: argparse.Namespace) -> TrainConfig:

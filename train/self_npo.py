@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from collection.store import Store
 from npo_core.console import hush_libraries
-from npo_core.custom_families import add_families
 from npo_core.errors import InputError
-from npo_core.families import ModelFamily, get_family
+from npo_core.families import ModelFamily
 from train.cli import validators
 from train.config import TrainConfig, check_config
 from train.jobs import Job, carry_out, exit_status_of
-from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_prompts
+from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Does what `options` ask for; raises InputError of either package."""
-    add_families(os.environ.get("NPO_FAMILIES"))
-    family = get_family(options.family)
+    family = read_family(options)
     config = read_config("negative", METHOD, options)
     config = replace(config, max_train_steps=options.max_train_steps or DEFAULT_STEPS)
     check_config(config)

@@ -10,7 +10,13 @@ from typing import Literal
 
 ASSETS = Path(__file__).parent / "assets"
 
-PAGE_LINKS = (("Compare", "./"), ("Vote", "./vote"), ("Results", "./results"), ("About", "./about"))
+PAGE_LINKS = (
+    ("Compare", "./"),
+    ("Vote", "./vote"),
+    ("Results", "./results"),
+    ("Retrain", "./retrain"),
+    ("About", "./about"),
+)
 
 MARK = (
     '<svg viewBox="0 0 24 24" width="26" height="26" aria-hidden="true"><rect x="2" y="5" width="9" height="14" rx="3"'

@@ -16,8 +16,10 @@ from npo_core.prompts import load_guide
 from npo_core.requests import GenerationRequest
 from npo_core.weights import save_adapter
 from service.adapters import AdapterShelf
+from service.admin import AdminGate
 from service.compare import CompareService
 from service.pool import PoolService
+from service.retrain import RetrainService
 from service.services import Services
 from service.study import StudyService
 from tests.tiny import tiny_weights
@@ -41,6 +43,7 @@ def make_services(folder: Path, family: ModelFamily, generator: Generator | None
         guide=load_guide(family.guide) if family.guide else None,
         study=StudyService(store, SECRET),
         secret=SECRET,
+        retrain=RetrainService(store, family.name, folder, AdminGate("right password")),
     )
 
 

@@ -1,0 +1,142 @@
+"""Who may train, and a real training in a process of its own, on the tiny family."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from npo_core.families import ModelFamily
+from service import admin
+from service.admin import AdminGate
+from service.errors import INPUT_ERRORS, InputError
+from service.retrain import RetrainService, RunView
+from service.services import Services
+from tests.train.helpers import vote_in_store
+
+
+def test_only_the_right_password_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = AdminGate("secret")
+    gate.require(gate.admit("secret"))
+    for wrong in ("", "Secret", "secret ", None):
+        with pytest.raises(InputError, match="not the password"):
+            gate.admit(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not signed in"):
+        gate.require("made up")
+    with pytest.raises(InputError, match="not signed in"):
+        gate.require(None)
+    with pytest.raises(InputError, match="not the password"):
+        AdminGate(None).admit("")
+
+
+def test_guessing_is_slowed_down_even_for_the_right_password() -> None:
+    gate = AdminGate("secret")
+    for _ in range(admin.TRIES):
+        with pytest.raises(InputError):
+            gate.admit("guess")
+    with pytest.raises(InputError, match="wait a minute"):
+        gate.admit("secret")
+
+
+def test_a_token_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = AdminGate("secret")
+    token = gate.admit("secret")
+    monkeypatch.setattr(admin, "TOKEN_LIFE_S", -1.0)
+    with pytest.raises(InputError, match="not signed in"):
+        gate.require(token)
+
+
+def test_an_account_on_the_list_is_let_in_and_no_other() -> None:
+    gate = AdminGate(None, ["ada"])
+    gate.require(gate.admit_user("ada"))
+    for stranger in ("eve", "", None):
+        with pytest.raises(InputError, match="not on the list"):
+            gate.admit_user(stranger)
+
+
+def test_nothing_is_told_or_done_without_a_token(services: Services) -> None:
+    for act in (
+        lambda: services.retrain.news(None, "negative"),
+        lambda: services.retrain.start(None, "negative"),
+        lambda: services.retrain.stop("made up"),
+        lambda: services.retrain.view(None),
+        lambda: services.retrain.promote(None, "x"),
+        lambda: services.retrain.roll_back(None, "negative"),
+    ):
+        with pytest.raises(InputError, match="not signed in"):
+            act()
+
+
+def until_done(retrain: RetrainService, token: str, wait_s: float = 120) -> RunView:
+    deadline = time.monotonic() + wait_s
+    while (view := retrain.view(token)).state == "running":
+        assert time.monotonic() < deadline, view.log
+        time.sleep(0.3)
+    return view
+
+
+@pytest.fixture
+def own_family(tmp_path: Path, family: ModelFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny family as one of the user's own, so that the other process knows it too."""
+    settings = {"like": "emoji", "label": "Tiny", "base": family.base, "aligned": family.aligned}
+    settings |= {"negative": family.negative, "steps": 2}
+    numbers = {name: getattr(family, name) for name in ("width_px", "height_px", "size_multiple_px")}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in {**settings, **numbers}.items()]
+    file = tmp_path / "families.toml"
+    file.write_text("\n".join([f"[{family.name}]", *lines]))
+    monkeypatch.setenv("NPO_FAMILIES", str(file))
+
+
+@pytest.mark.usefixtures("own_family")
+def test_a_training_runs_in_a_process_of_its_own_and_its_result_can_be_put_to_use(services: Services) -> None:
+    vote_in_store(services.store, services.family, "lr" * 12)
+    retrain, token = services.retrain, services.retrain.gate.admit("right password")
+    news = retrain.news(token, "negative")
+    assert (news.picks, news.new_picks, news.last_trained_at) == (24, 24, None)
+    started = retrain.start(token, "negative", 26)
+    assert started.state == "running"
+    with pytest.raises(InputError, match="A training is running"):
+        retrain.start(token, "aligned")
+    # A second service over the same folder, as after a restart of the app, knows of it too.
+    assert (
+        RetrainService(services.store, services.family.name, retrain._data_dir, retrain.gate).view(token).state
+        == "running"
+    )
+    done = until_done(retrain, token)
+    assert done.state == "finished", done.log
+    assert (done.step, done.total_steps) == (26, 26)
+    assert {"loss", "accuracy"} <= done.rows[-1].keys()
+    assert done.grid is not None
+    assert done.grid.startswith(b"\x89PNG")
+    assert done.adapter is not None
+    assert retrain.news(token, "negative").new_picks == 0
+    assert services.shelf.put_on().names["negative"] != done.adapter.name  # not before it is promoted
+    retrain.promote(token, str(done.adapter.id))
+    assert services.shelf.put_on().names["negative"] == done.adapter.name
+    assert retrain.roll_back(token, "negative") == "the one that ships with the model"
+
+
+@pytest.mark.usefixtures("own_family")
+def test_a_training_that_cannot_begin_says_why_and_one_that_runs_can_be_stopped(services: Services) -> None:
+    retrain, token = services.retrain, services.retrain.gate.admit("right password")
+    retrain.start(token, "negative")
+    failed = until_done(retrain, token)
+    assert failed.state == "failed"
+    assert "There are 0 usable picks" in failed.log
+    with pytest.raises(InputError, match="No training is running"):
+        retrain.stop(token)
+    vote_in_store(services.store, services.family, "lr" * 12)
+    retrain.start(token, "negative", 5000)
+    assert retrain.stop(token).state == "stopped"
+    assert until_done(retrain, token).state == "stopped"
+
+
+@pytest.mark.parametrize(("role", "steps"), [("negative", 0), ("negative", 10**6), ("both", None)])
+def test_what_cannot_be_trained_is_refused(services: Services, role: str, steps: int | None) -> None:
+    token = services.retrain.gate.admit("right password")
+    with pytest.raises(INPUT_ERRORS):
+        services.retrain.start(token, role, steps)  # type: ignore[arg-type]
+    assert replace(services.retrain.view(token)).state == "none"
