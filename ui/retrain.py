@@ -9,7 +9,6 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from npo_core.adapters import Role
 from service.errors import INPUT_ERRORS
@@ -50,34 +49,23 @@ def build(services: Services) -> gr.Blocks:
             login = gr.LoginButton() if on_space else None
             as_user = gr.Button("Enter with this account", elem_id="npo-enter-user") if on_space else None
         with gr.Column(visible=False, elem_id="npo-workshop") as workshop:
-            role = gr.Radio(ROLES, value="negative", label="What to train", elem_id="npo-role")
             told = gr.HTML(elem_id="npo-news")
-            with gr.Row(elem_classes="npo-prompt-row"):
-                steps = gr.Number(None, label="Steps", info="Empty: by the number of picks", precision=0, minimum=1)
-                start = gr.Button("Start training", variant="primary", elem_id="npo-start", min_width=140)
-                stop = gr.Button("Stop", elem_id="npo-stop", min_width=90)
+            with gr.Column(elem_classes="npo-card"):
+                role = gr.Radio(
+                    ROLES, value="negative", label="What to train", elem_id="npo-role", elem_classes="npo-chips"
+                )
+                with gr.Row(elem_classes="npo-prompt-row"):
+                    steps = gr.Number(None, label="Steps", info="Empty: by the number of picks", precision=0, minimum=1)
+                    start = gr.Button("Start training", variant="primary", elem_id="npo-start", min_width=160)
+                    stop = gr.Button("Stop", elem_id="npo-stop", min_width=90)
             with gr.Column(elem_classes="npo-card", elem_id="npo-run"):
                 run = gr.HTML(elem_id="npo-run-state")
-                with gr.Row():
-                    plots = [
-                        gr.LinePlot(
-                            _frame((), names),
-                            x="step",
-                            y="value",
-                            color="series",
-                            title=names[0].capitalize(),
-                            height=220,
-                            min_width=260,
-                            elem_id=f"npo-plot-{names[0]}",
-                        )
-                        for names in CURVES
-                    ]
                 pictures = gr.HTML(elem_id="npo-run-grid")
                 with gr.Row(elem_classes="npo-verdict-row"):
                     promote = gr.Button("Put to use", variant="primary", elem_id="npo-promote", interactive=False)
                     back = gr.Button("Take the last one back", elem_id="npo-roll-back")
         timer = gr.Timer(REFRESH_S, active=False)
-        shown = [told, run, *plots, pictures, promote, stop]
+        shown = [told, run, pictures, promote, stop]
         opened = [token, notice, password, door, workshop, timer]
         show = partial(refresh, retrain)
         for event in (enter.click, password.submit):
@@ -161,16 +149,15 @@ def _told(action: Callable[[], object], done: str) -> str:
 
 
 def refresh(retrain: RetrainService, token: str | None, role: Role) -> tuple[Any, ...]:
-    """(news, run, two plots, grid, promote button, stop button) as they are now; nothing for a stranger."""
+    """(news, run, grid, promote button, stop button) as they are now; nothing for a stranger."""
     try:
         news, view = retrain.news(token, role), retrain.view(token)
     except INPUT_ERRORS:
-        return (gr.skip(),) * (4 + len(CURVES) + 1)
+        return (gr.skip(),) * 5
     in_use = view.adapter is not None and news.in_use == view.adapter.name and view.role == role
     return (
         news_html(news),
         run_html(view),
-        *(_frame(view.rows, names) for names in CURVES),
         _grid_html(view),
         gr.update(interactive=view.state == "finished" and not in_use),
         gr.update(interactive=view.state == "running"),
@@ -184,7 +171,7 @@ def news_html(news: News) -> str:
         f'<dl class="npo-tiles npo-tiles-3"><div><dd>{news.new_picks:,}</dd><dt>new since the last training</dt></div>'
         f"<div><dd>{news.picks:,}</dd><dt>{plural(news.picks, 'decided pick').split(' ', 1)[1]} in all</dt></div>"
         f"<div><dd>{when}</dd><dt>last trained (UTC)</dt></div></dl>"
-        f'<p class="npo-in-use"><span>In use</span><span class="npo-version"><b>{escape(news.in_use)}</b></span></p>'
+        f'<p class="npo-in-use">In use: {escape(news.in_use)}</p>'
     )
 
 
@@ -203,6 +190,7 @@ def run_html(view: RunView) -> str:
     words = f"<details{' open' if view.state == 'failed' else ''}><summary>What it says</summary>"
     return (
         f"<h2>{STATES[view.state]}{escape(done)}</h2>{bar if view.state == 'running' else ''}"
+        f'<div class="npo-curves">{"".join(curve(view.rows, names) for names in CURVES)}</div>'
         f'{words}<pre class="npo-code"><code>{escape(view.log)}</code></pre></details>'
     )
 
@@ -218,10 +206,31 @@ def _grid_html(view: RunView) -> str:
     )
 
 
-def _frame(rows: tuple[dict[str, float], ...], names: tuple[str, ...]) -> pd.DataFrame:
-    """The curves called `names` in long form."""
-    points = [(row["step"], row[name], name.replace("_", " ")) for row in rows for name in names if name in row]
-    return pd.DataFrame(points, columns=["step", "value", "series"])
+def curve(rows: tuple[dict[str, float], ...], names: tuple[str, ...]) -> str:
+    """The numbers called `names` over the steps as one small drawing, in the colours of the page; none, nothing."""
+    lines = {name: [(row["step"], row[name]) for row in rows if name in row] for name in names}
+    values = [value for points in lines.values() for _, value in points]
+    if not values:
+        return ""
+    low, high, last = min(values), max(values), max(row["step"] for row in rows)
+    span = (high - low) or 1.0
+    drawn = "".join(
+        f'<polyline class="npo-curve-{place}" points="'
+        + " ".join(f"{300 * step / last:.1f},{100 - 100 * (value - low) / span:.1f}" for step, value in points)
+        + '"/>'
+        for place, points in enumerate(lines.values())
+    )
+    told = ", ".join(
+        f'<span class="npo-curve-{place}">{name.replace("_", " ")} <b>{points[-1][1]:.3f}</b></span>'
+        for place, (name, points) in enumerate(lines.items())
+        if points
+    )
+    return (
+        f'<figure class="npo-curve"><figcaption>{told}</figcaption><svg viewBox="-2 -4 304 108" '
+        f'preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(names[0])} from {low:.3f} to {high:.3f} over {last:.0f} steps">'
+        f"{drawn}</svg><span>{low:.3f} to {high:.3f}, {last:.0f} steps</span></figure>"
+    )
 
 
 def _door_text(takes_password: bool, on_space: bool) -> str:
