@@ -71,3 +71,17 @@ def test_every_environment_variable_of_the_app_is_documented() -> None:
     names = set(re.findall(r"\bNPO_[A-Z_]+\b", code))
     assert names
     assert [name for name in sorted(names) if name not in README] == []
+
+
+def test_the_page_on_training_links_to_files_that_exist_and_names_flags_that_exist() -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if "://" not in link]
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+    answers = "".join(
+        subprocess.run(
+            [sys.executable, "-m", module, *more, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+        ).stdout
+        for module, *more in (("train.npo",), ("train.self_npo",), ("collection", "adapters"))
+    )
+    others = {"--num_processes", "--config_file", "--help"}  # of accelerate, and everybody's
+    assert [flag for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page)) - others if flag not in answers] == []

@@ -252,12 +252,17 @@ def _gather(config: TrainConfig, options: argparse.Namespace, family: ModelFamil
             still_frames=family.video.frames if family.video and options.include_pictures else None,
         )
     hush_libraries()
+    import torch
+
     from npo_core.pipelines import load_pipeline
     from train.dataset import LatentCache, from_dataset
 
     if options.dataset:
         folder = options.data_dir / "cache" / "latents"
-        cache = LatentCache(load_pipeline(family), family.width_px, family.height_px, folder)
+        pipeline = load_pipeline(family)
+        if options.device != "cpu" and torch.cuda.is_available():
+            pipeline.vae.to("cuda")
+        cache = LatentCache(pipeline, family.width_px, family.height_px, folder)
         return from_dataset(options.dataset, cache, split=options.split, max_pairs=options.max_pairs)
     from npo_core.generator import Generator
     from train.reward import rank_pairs

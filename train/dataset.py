@@ -1,4 +1,5 @@
-"""Preference pairs from a data set with Pick-a-Pic's columns: a Parquet file, a folder of them, or a Hub id.
+"""Preference pairs from a data set with Pick-a-Pic's columns (a Parquet file, a folder of them, a Hub id), or from a
+folder of pictures with a list of pairs.
 
 Pictures become latents once: they are kept in a cache under the hash of the picture, its size and the VAE, so that a
 second run (or the reversed one) encodes nothing.
@@ -6,9 +7,10 @@ second run (or the reversed one) encodes nothing.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from train.data import PairSet, PreferencePair, usable
 from train.files import write_array
 
 COLUMNS = ("caption", "jpg_0", "jpg_1", "label_0", "label_1")
+LIST_NAME, LIST_COLUMNS = "pairs.csv", ("caption", "preferred", "rejected")  # a folder of pairs
 ENCODE_PAIRS = 4  # pairs that the VAE encodes at once
 
 
@@ -122,6 +125,31 @@ def _decided(
             yield str(row["caption"]), f"{name}#{number}", preferred, rejected
 
 
+def _folder_rows(listed: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows with COLUMNS from a CSV file whose columns are LIST_COLUMNS, the pictures being files beside it."""
+    try:
+        with listed.open(encoding="utf-8", newline="") as opened:
+            for row in csv.DictReader(opened):
+                missing = [column for column in LIST_COLUMNS if not row.get(column)]
+                if missing:
+                    raise InputError(
+                        f"{listed} has no {missing[0]} in row {row}; each row needs {', '.join(LIST_COLUMNS)}."
+                    )
+                pictures = [_read_file(listed, row[column]) for column in LIST_COLUMNS[1:]]
+                yield {"caption": row["caption"], **dict(zip(COLUMNS[1:], (*pictures, 1.0, 0.0), strict=True))}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{listed} cannot be read ({error}); give a UTF-8 CSV file.") from None
+
+
+def _read_file(listed: Path, name: str) -> bytes:
+    try:
+        return (listed.parent / name).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{listed} names {name}, which cannot be read ({error.strerror}); put it there or take its row out."
+        ) from None
+
+
 def _encoded(value: Any) -> bytes | None:
     """The bytes of a picture, stored plainly or as `datasets` stores its Image feature."""
     if isinstance(value, Mapping):
@@ -136,11 +164,13 @@ def _open_rows(source: str, split: str) -> Iterable[Mapping[str, Any]]:
     except ImportError:
         raise InputError("Reading a data set needs the package `datasets`; install requirements.txt.") from None
     path = Path(source)
+    if (path / LIST_NAME).is_file():
+        return _folder_rows(path / LIST_NAME)
     files = sorted(map(str, path.rglob("*.parquet"))) if path.is_dir() else [source]
     try:
         if path.exists():
             if not files or not files[0].endswith(".parquet"):
-                raise InputError(f"{source} holds no .parquet file; give one, a folder of them, or a Hub id.")
+                raise InputError(f"{source} holds no .parquet file and no {LIST_NAME}; give one of them or a Hub id.")
             return load_dataset("parquet", data_files=files, split="train", streaming=True)
         return load_dataset(source, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:

@@ -15,7 +15,7 @@ from npo_core import families
 from npo_core.errors import InputError
 from npo_core.media import open_image, png_bytes
 from tests.tiny import tiny_family, tiny_pipeline
-from train.dataset import LatentCache, pairs_of_rows
+from train.dataset import LatentCache, from_dataset, pairs_of_rows
 
 
 @pytest.fixture
@@ -113,3 +113,33 @@ def test_a_data_set_that_is_not_there_gets_one_sentence(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def folder_of_pairs(folder: Path, rows: str) -> Path:
+    folder.mkdir()
+    for number in (1, 2, 3):
+        (folder / f"{number}.png").write_bytes(picture(number))
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "pairs.csv").write_text("caption,preferred,rejected\n" + rows)
+    return folder
+
+
+def test_a_folder_of_pairs_is_read_in_its_order_and_a_corrupt_picture_left_out(
+    cache: LatentCache, tmp_path: Path
+) -> None:
+    folder = folder_of_pairs(tmp_path / "pairs", "a cat,1.png,2.png\na dog,3.png,1.png\na car,broken.png,1.png\n")
+    found = from_dataset(str(folder), cache)
+    assert [pair.prompt for pair in found.pairs] == ["a cat", "a dog"]
+    assert found.dropped == {"unreadable picture": 1}
+    np.testing.assert_array_equal(found.pairs[0].preferred, found.pairs[1].rejected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [("a cat,1.png,gone.png\n", "names gone.png, which cannot be read"), ("a cat,1.png\n", "has no rejected")],
+)
+def test_a_folder_of_pairs_that_lacks_something_gets_one_sentence(
+    cache: LatentCache, tmp_path: Path, rows: str, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        from_dataset(str(folder_of_pairs(tmp_path / "pairs", rows)), cache)
