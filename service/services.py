@@ -22,8 +22,8 @@ from service.desk import Desk
 from service.errors import InputError
 from service.families import SHIPPED, FamilyOffer, family_offers
 from service.pool import PoolService
-from service.study import StudyService
 from service.retrain import RetrainService
+from service.study import StudyService
 
 SECRET_FILE_NAME = "participant_secret"
 
