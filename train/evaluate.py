@@ -15,7 +15,6 @@ as the negative. Exit status 2 means that the input was wrong.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
