@@ -17,7 +17,8 @@ from pathlib import Path
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.engine import shown
 from collection.errors import InputError
-from collection.export import EXPORTERS, read_jsonl
+from collection.export import EXPORTERS, IMPORTERS
+from collection.hub import push_to_hub
 from collection.records import ROLES
 from collection.report import as_json, as_text, summarise
 from collection.store import Store
@@ -44,17 +45,22 @@ def stats(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write the votes to a file."""
+    """Write the votes to a file, or for splits to a folder."""
     with _open(args) as store:
-        written = EXPORTERS[args.format](store.exported_votes(args.family), store.media, args.out)
+        if args.study is not None:
+            store.study_plan(args.study)  # a typo should not read as "no votes"
+        written = EXPORTERS[args.format](store.exported_votes(args.family, args.study), store.media, args.out)
     print(f"Wrote {written} votes to {args.out}.")
+    if args.push_to_hub:
+        print(f"Uploaded them to {push_to_hub(args.out, args.push_to_hub, public=args.public)}.")
     return 0
 
 
 def import_(args: argparse.Namespace) -> int:
-    """Read back a file written by `export --format jsonl`; what is there already stays as it is."""
+    """Take in exported votes, or those of Pick-a-Pic and FastChat; what is there already stays as it is."""
+    name = args.format or ("jsonl" if args.file.suffix == ".jsonl" else "pickapic")
     with _open(args, create=True) as store:
-        report = store.import_votes(read_jsonl(args.file))
+        report = store.import_votes(IMPORTERS[name](args.file, store.has_generation))
     print(f"Imported {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
     return 0
 
@@ -67,6 +73,15 @@ def erase(args: argparse.Namespace) -> int:
     if report.generations_kept:
         print(f"{report.generations_kept} generations stay because other participants were asked about them.")
     print("Backups and exports made earlier still hold these records; delete or redo them.")
+    return 0
+
+
+def withdraw(args: argparse.Namespace) -> int:
+    """Take back all answers that a participant gave in studies; nothing is deleted."""
+    with _open(args) as store:
+        participant = store.participant_of_code(args.id)
+        votes = sum(store.withdraw(study, participant) for study in store.studies_of(participant))
+    print(f"Took back {votes} votes.")
     return 0
 
 
@@ -178,17 +193,27 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command(commands, "export", export)
     command.add_argument("--format", choices=list(EXPORTERS), default="jsonl", help="default: jsonl")
-    command.add_argument("--out", type=Path, required=True, help="the file to write")
+    command.add_argument(
+        "--out", type=Path, required=True, help="the file to write; pickapic and npo write a folder of splits by prompt"
+    )
     command.add_argument("--family", help="only this model family")
+    command.add_argument("--study", help="only this study")
+    command.add_argument(
+        "--push-to-hub", metavar="OWNER/NAME", help="upload it as this data set of the Hugging Face Hub"
+    )
+    command.add_argument("--public", action="store_true", help="make a new data set readable by everybody")
 
     command = add_command(commands, "import", import_)
-    command.add_argument("file", type=Path, help="a .jsonl file written by export")
+    command.add_argument("file", type=Path, help="a file written by export, Pick-a-Pic's Parquet or FastChat's lines")
+    command.add_argument(
+        "--format", choices=list(IMPORTERS), help="default: jsonl for .jsonl files, pickapic for others and for folders"
+    )
 
     add_study_commands(commands, add_command)
 
-    participants = commands.add_parser("participants", help="Erase or flag a participant.")
+    participants = commands.add_parser("participants", help="Erase, withdraw or flag a participant.")
     people = participants.add_subparsers(required=True, metavar="COMMAND")
-    for name, run in {"erase": erase, "flag": flag, "unflag": unflag}.items():
+    for name, run in {"erase": erase, "withdraw": withdraw, "flag": flag, "unflag": unflag}.items():
         add_command(people, name, run).add_argument("id", help="the participant's id, or the code a study gave them")
     people.choices["flag"].add_argument("reason", help="why, for whoever looks at it later")
 

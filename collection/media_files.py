@@ -18,6 +18,7 @@ SUFFIXES: Final = {
     "image/gif": ".gif",
     "video/mp4": ".mp4",
     "video/webm": ".webm",
+    "text/plain": ".txt",
 }
 
 

@@ -73,6 +73,11 @@ class Store(Studies, Results, Adapters, Upkeep):
             )
             return [row.to_record(with_latents=False) for row in rows]
 
+    def has_generation(self, generation_id: str) -> bool:
+        """Whether a generation with this id is kept here."""
+        with self.reading() as session:
+            return session.scalar(select(GenerationRow.id).where(GenerationRow.id == generation_id)) is not None
+
     def media_path(self, generation: Generation) -> Path:
         """The media file of a generation."""
         return self.media.path(generation.media_sha256, generation.media_type)

@@ -231,6 +231,12 @@ class Studies(Database):
                 raise InputError(f"There is no participant {code_or_id!r}; give a participant's id or code.")
             return found or code_or_id
 
+    def studies_of(self, participant_id: str) -> list[str]:
+        """The studies in which this person takes part and has not withdrawn."""
+        with self.reading() as session:
+            own = (EnrolmentRow.participant_id == participant_id, EnrolmentRow.withdrawn_at.is_(None))
+            return list(session.scalars(select(EnrolmentRow.study).where(*own).order_by(EnrolmentRow.study)))
+
     def next_study_ballot(self, study: str, participant_id: str, held: str | None = None) -> StudyBallot | None:
         """What this person is asked next; None when that was all.
 

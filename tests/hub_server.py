@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import huggingface_hub
+import huggingface_hub.hf_api
 import pytest
 from huggingface_hub import constants
 

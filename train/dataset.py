@@ -167,6 +167,7 @@ def _open_rows(source: str, split: str) -> Iterable[Mapping[str, Any]]:
     if (path / LIST_NAME).is_file():
         return _folder_rows(path / LIST_NAME)
     files = sorted(map(str, path.rglob("*.parquet"))) if path.is_dir() else [source]
+    files = [file for file in files if Path(file).name.startswith(split)] or files  # a folder of splits
     try:
         if path.exists():
             if not files or not files[0].endswith(".parquet"):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from collection.__main__ import main
 from collection.errors import InputError
-from collection.export import CSV_COLUMNS, EXPORTERS, PICK_A_PIC_COLUMNS, read_jsonl
-from collection.records import ExportedVote
+from collection.export import CSV_COLUMNS, EXPORTERS, IMPORTERS, read_jsonl
+from collection.pickapic import PICK_A_PIC_COLUMNS, read_pickapic
+from collection.records import ExportedVote, VoteCount
 from collection.store import Store
-from tests.collection.helpers import add_comparison, cast, open_store
+from tests.collection.helpers import add_comparison, cast, generation, open_store
+from tests.hub_server import local_hub
 
 CHOICES = ("left", "right", "tie", "both_bad", "skip")
 
@@ -45,9 +51,13 @@ def rows_of_csv(path: Path, folder: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
-def rows_of_pick_a_pic(path: Path, folder: Path) -> list[dict[str, Any]]:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pick-a-pic needs pyarrow")
-    return parquet.read_table(path).to_pylist()
+def rows_of_parquet(path: Path, folder: Path) -> list[dict[str, Any]]:
+    files = sorted(path.glob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def rows_of_fastchat(path: Path, folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def row_of(vote: ExportedVote) -> dict[str, Any]:
@@ -89,17 +99,29 @@ def pick_a_pic_row_of(vote: ExportedVote, store: Store) -> dict[str, Any]:
     }
 
 
+def fastchat_row_of(vote: ExportedVote) -> dict[str, Any]:
+    winner = {"left": "model_a", "right": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}[vote.vote.choice]
+    return {
+        "model_a": f"emoji/{vote.left.variant}",
+        "model_b": f"emoji/{vote.right.variant}",
+        "winner": winner,
+        "judge": vote.vote.participant_id,
+        "anony": True,
+        "tstamp": vote.vote.created_at.timestamp(),
+    }
+
+
 READERS: dict[str, Callable[[Path, Path], list[dict[str, Any]]]] = {
     "jsonl": rows_of_jsonl,
     "csv": rows_of_csv,
-    "pick-a-pic": rows_of_pick_a_pic,
+    "pickapic": rows_of_parquet,
+    "npo": rows_of_parquet,
+    "fastchat": rows_of_fastchat,
 }
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_every_export_reads_back_what_was_voted(name: str, voted: Store, tmp_path: Path) -> None:
-    if name == "pick-a-pic":
-        pytest.importorskip("pyarrow", reason="pick-a-pic needs pyarrow")
     path = tmp_path / "out" / "votes.file"
     written = EXPORTERS[name](voted.exported_votes(), voted.media, path)
     votes = list(voted.exported_votes())
@@ -110,10 +132,150 @@ def test_every_export_reads_back_what_was_voted(name: str, voted: Store, tmp_pat
         assert rows == [row_of(vote) for vote in votes]
     elif name == "csv":
         assert rows == [csv_row_of(vote) for vote in votes]
-    else:
-        assert set(rows[0]) == set(PICK_A_PIC_COLUMNS)
+    elif name == "fastchat":
+        kept = [fastchat_row_of(vote) for vote in votes if vote.vote.choice != "skip"]
+        assert [{key: row[key] for key in kept[0]} for row in rows] == kept
+        assert [row["type"] for row in rows] == ["leftvote", "rightvote", "tievote", "bothbad_vote"]
+        assert "ip" not in rows[0]
+    elif name == "pickapic":
+        assert list(rows[0]) == list(PICK_A_PIC_COLUMNS)
         kept = [pick_a_pic_row_of(vote, voted) for vote in votes if vote.vote.choice != "skip"]
         assert [{key: row[key] for key in kept[0]} for row in rows] == kept
+    else:
+        decided = [vote for vote in votes if vote.vote.choice in ("left", "right")]
+        assert [row["best_image_uid"] for row in rows] == [
+            {"left": vote.right.id, "right": vote.left.id}[vote.vote.choice] for vote in decided
+        ]
+        assert [(row["label_0"], row["has_label"]) for row in rows] == [(0.0, True), (1.0, True)]
+
+
+def test_pickapic_has_its_types_and_splits_by_prompt(store: Store, tmp_path: Path) -> None:
+    person = store.create_participant()
+    for number in range(40):
+        ids = add_comparison(store, f"c{number}", prompt=f"prompt {number // 2}")
+        cast(store, person, ids["base"], ids["aligned"], "left")
+    assert EXPORTERS["pickapic"](store.exported_votes(), store.media, tmp_path / "out") == 40
+    tables = {file.stem: pq.read_table(file) for file in (tmp_path / "out").iterdir()}
+    assert set(tables) == {"train", "validation", "test"}
+    for table in tables.values():
+        assert {field.name: str(field.type) for field in table.schema} == {
+            name: {"float64": "double"}.get(kind, kind) for name, kind in PICK_A_PIC_COLUMNS.items()
+        }
+        assert table["__index_level_0__"].to_pylist() == list(range(len(table)))
+    prompts = {split: set(table["caption"].to_pylist()) for split, table in tables.items()}
+    assert sum(map(len, prompts.values())) == len(set().union(*prompts.values())) == 20
+    assert set(tables["train"]["num_example_per_prompt"].to_pylist()) == {2}
+    single = tmp_path / "all.parquet"
+    assert EXPORTERS["pickapic"](store.exported_votes(), store.media, single) == 40
+    assert len(pq.read_table(single)) == 40
+
+
+def test_what_does_not_count_is_not_exported_for_training(store: Store, tmp_path: Path) -> None:
+    ids, person, robot = add_comparison(store), store.create_participant(), store.create_participant()
+    for options in ({"kind": "check"}, {"kind": "repeat"}, {"blind": False}):
+        cast(store, person, ids["base"], ids["aligned"], "left", **options)
+    cast(store, robot, ids["base"], ids["aligned"], "left")
+    store.flag_participant(robot, "a robot")
+    for name in ("pickapic", "npo"):
+        assert EXPORTERS[name](store.exported_votes(), store.media, tmp_path / name) == 0
+
+
+def test_a_clip_is_told_by_frames_of_both_sides_at_the_same_moments(store: Store, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from npo_core.media import mp4_bytes
+
+    made = []
+    for variant, red in (("base", 40), ("aligned", 200)):
+        clip = mp4_bytes([Image.new("RGB", (32, 32), (red, 8 * number, 0)) for number in range(16)], 8.0)
+        fields = {"media": clip, "media_sha256": hashlib.sha256(clip).hexdigest(), "media_type": "video/mp4"}
+        made.append(generation(variant, modality="video", frames=16, fps=8.0, **fields))
+    left, right = store.add_generations(made)
+    cast(store, store.create_participant(), left, right, "right")
+    assert EXPORTERS["pickapic"](store.exported_votes(), store.media, tmp_path / "all.parquet") == 1
+    rows = pq.read_table(tmp_path / "all.parquet").to_pylist()
+    assert [row["image_0_uid"] for row in rows] == [f"{left}#{number}" for number in range(4)]
+    for row in rows:
+        pixels = [Image.open(io.BytesIO(row[name])).getpixel((16, 16)) for name in ("jpg_0", "jpg_1")]
+        assert pixels[0][0] < 80 < 160 < pixels[1][0]
+        assert abs(pixels[0][1] - pixels[1][1]) < 12
+        assert (row["label_1"], row["num_example_per_prompt"]) == (1.0, 4)
+
+
+def test_pickapic_and_fastchat_come_back_into_the_same_tables(voted: Store, tmp_path: Path) -> None:
+    for name, path in (("pickapic", tmp_path / "pairs"), ("fastchat", tmp_path / "arena.jsonl")):
+        EXPORTERS[name](voted.exported_votes(), voted.media, path)
+        with open_store(tmp_path / f"copy-{name}") as copy:
+            first = copy.import_votes(IMPORTERS[name](path, copy.has_generation))
+            again = copy.import_votes(IMPORTERS[name](path, copy.has_generation))
+            assert (first.votes, again.votes) == (4, 0)
+            (mine,), (theirs,) = voted.vote_counts(), copy.vote_counts("emoji")
+            if name == "pickapic":  # which has no word for "both bad"
+                mine = VoteCount(*mine_names(mine), mine.wins_a, mine.wins_b, mine.ties + mine.both_bad, 0)
+            assert theirs == mine
+            assert copy.totals().participants == voted.totals().participants
+            assert copy.verify() == []
+            original, imported = next(voted.exported_votes()), next(copy.exported_votes())
+            assert imported.vote.created_at == original.vote.created_at
+            assert imported.left.prompt == original.left.prompt
+            if name == "pickapic":
+                assert imported.left.media_sha256 == original.left.media_sha256
+        assert voted.import_votes(read_pickapic(tmp_path / "pairs", voted.has_generation)).votes == 0
+
+
+def mine_names(count: VoteCount) -> tuple[str, str]:
+    return count.variant_a, count.variant_b
+
+
+def test_fastchats_own_lines_are_read_and_no_address_is_kept(store: Store, tmp_path: Path) -> None:
+    """Lines as its server logs them, and as its cleaning writes them."""
+    state = {"conv_id": "c1", "model_name": "vicuna-13b", "messages": [["Human", "Hi"], ["Assistant", "Hello"]]}
+    other = {**state, "model_name": "llama-7b", "messages": [["Human", "Hi"], ["Assistant", "Yo"]]}
+    ip = "203.0.113.7"
+    lines = [
+        {"tstamp": 1.7e9, "type": "leftvote", "models": ["", ""], "states": [state, other], "ip": ip},
+        {"tstamp": 1.7e9, "type": "chat", "model": "vicuna-13b", "state": state, "ip": ip},
+        {"model_a": "a", "model_b": "b", "winner": "tie (bothbad)", "judge": ip, "anony": True, "tstamp": 1.7e9},
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    report = store.import_votes(IMPORTERS["fastchat"](tmp_path / "log.jsonl", store.has_generation))
+    assert (report.votes, report.generations) == (2, 4)
+    assert store.vote_counts() == [VoteCount("a", "b", 0, 0, 0, 1), VoteCount("llama-7b", "vicuna-13b", 0, 1, 0, 0)]
+    assert store.totals().participants == 1
+    for file in [*tmp_path.rglob("npo.db*"), *store.media]:
+        assert ip.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("fastchat", b"{", "is no JSON"),
+        ("fastchat", b'{"winner": "tie"}', "Line 1 of"),
+        ("pickapic", b"nonsense", "cannot be read as Parquet"),
+        ("jsonl", b"{", "is no exported record"),
+    ],
+)
+def test_a_file_that_is_none_of_theirs_gets_one_sentence(
+    store: Store, tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / "file.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        store.import_votes(IMPORTERS[name](tmp_path / "file.jsonl", store.has_generation))
+    assert store.totals().votes == 0
+
+
+def test_an_export_is_uploaded_to_the_hub(voted: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = ["--database-url", str(voted.url), "--data-dir", str(tmp_path / "data")]
+    with local_hub(tmp_path / "hub", tmp_path / "cache") as hub:
+        export = ["export", "--format", "pickapic", "--out", str(tmp_path / "out"), *database]
+        assert main([*export, "--push-to-hub", "someone/picks"]) == 0
+        assert sorted(file.name for file in hub.folder("datasets", "someone/picks").rglob("*.parquet")) == [
+            "test.parquet",
+            "train.parquet",
+            "validation.parquet",
+        ]
+    assert main([*export, "--push-to-hub", "no/such/name"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_importing_twice_adds_nothing(voted: Store, tmp_path: Path) -> None:

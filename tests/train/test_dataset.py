@@ -143,3 +143,35 @@ def test_a_folder_of_pairs_that_lacks_something_gets_one_sentence(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         from_dataset(str(folder_of_pairs(tmp_path / "pairs", rows)), cache)
+
+
+def test_an_exported_study_loads_with_datasets_and_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `collection export --format pickapic` writes is read by `datasets` and by `train.npo --dataset`."""
+    from datasets import load_dataset
+
+    from collection.__main__ import main as collection_main
+    from tests.collection.helpers import open_store
+    from tests.collection.studies import take_part
+    from tests.ui.voting import fill_study
+
+    monkeypatch.setitem(families.FAMILIES, "tiny", tiny_family(tmp_path))
+    with open_store(tmp_path) as store:
+        fill_study(store, prompts=20, training=False, check_share=0.0, ballots_per_participant=40)
+        take_part(store, lambda ballot: ("left", "right", "tie")[ballot.number % 3])
+    database = ["--database-url", f"sqlite:///{tmp_path / 'npo.db'}", "--data-dir", str(tmp_path / "data")]
+    folder = tmp_path / "pairs"
+    export = ["export", "--format", "pickapic", "--study", "pilot", "--out", str(folder), *database]
+    assert collection_main(export) == 0
+    loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert set(loaded) == {"train", "validation", "test"}
+    assert len(loaded["train"].column_names) == 19
+    open_image(loaded["train"][0]["jpg_0"])
+    decided = sum(row["has_label"] for row in loaded["train"])
+    assert 0 < decided < len(loaded["train"])
+    how = "--family tiny --max-train-steps 2 --batch-size 4 --rank 2 --min-pairs 3 --device cpu"
+    run = [*how.split(), "--dataset", str(folder), "--output-dir", str(tmp_path / "run"), *database]
+    capsys.readouterr()
+    assert train.npo.main(run) == 0
+    assert f"{decided} pairs" in capsys.readouterr().out
