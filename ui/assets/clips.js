@@ -9,6 +9,25 @@
     return URL.createObjectURL(new Blob([bytes], { type: head.slice(5).split(";")[0] }));
   }
 
+  /* Puts right whichever of the playing videos is too far from the first one; they loop, so the end is near the start. */
+  function align([lead, ...others], frame_s) {
+    const { duration, currentTime } = lead;
+    for (const video of others) {
+      const off = ((video.currentTime - currentTime + 1.5 * duration) % duration) - duration / 2;
+      if (Math.abs(off) > DRIFT_FRAMES * frame_s && !video.seeking) video.currentTime = currentTime;
+    }
+  }
+
+  /* For pages with a control of their own: keeps `videos` in step while they play and are on the page. */
+  window.npoKeepInStep = (videos, frame_s = 1 / 8) => {
+    const watch = () => {
+      if (!videos.every((video) => video.isConnected && !video.paused)) return;
+      align(videos, frame_s);
+      requestAnimationFrame(watch);
+    };
+    requestAnimationFrame(watch);
+  };
+
   class Clips {
     constructor(root) {
       this.root = root;
@@ -38,7 +57,7 @@
       else this.go(0);
       const watch = () => {
         if (!this.root.isConnected) return this.end();
-        if (this.playing) this.align();
+        if (this.playing) align(this.videos, this.frame_s);
         this.show();
         requestAnimationFrame(watch);
       };
@@ -66,14 +85,6 @@
     go(frame) {
       const wanted = (frame + this.frames) % this.frames;
       for (const video of this.videos) video.currentTime = (wanted + 0.5) * this.frame_s;
-    }
-
-    align() {
-      const { duration, currentTime } = this.lead;
-      for (const video of this.videos.slice(1)) {
-        const off = ((video.currentTime - currentTime + 1.5 * duration) % duration) - duration / 2;
-        if (Math.abs(off) > DRIFT_FRAMES * this.frame_s && !video.seeking) video.currentTime = currentTime;
-      }
     }
 
     show() {
