@@ -146,11 +146,9 @@
   }
 
   function play(pair, from = 0) {
-    for (const clip of [pair.leftMedia, pair.rightMedia]) {
-      if (clip.tagName !== "VIDEO") continue;
-      clip.currentTime = from;
-      clip.play().catch(() => {});
-    }
+    const clips = [pair.leftMedia, pair.rightMedia].filter((clip) => clip.tagName === "VIDEO");
+    for (const clip of clips) clip.currentTime = from;
+    Promise.all(clips.map((clip) => clip.play())).then(() => clips.length && window.npoKeepInStep(clips), () => {});
   }
 
   function togglePlay(pair) {
