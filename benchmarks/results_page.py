@@ -145,7 +145,7 @@ def verdict_on_negatives(negatives: dict[str, Any]) -> list[str]:
     )
     return [
         f"The negative from reversed pairs {said} ({_interval(row)}). Trained through guidance on the same pairs in "
-        f"their given order it stands at {_interval(other)}, {relation} reversal; whether the two differ is to be read from "
+        f"their given order it stands at {_interval(other)}, {relation} reversal; whether the two differ is in "
         "the intervals."
     ]
 

@@ -1,0 +1,164 @@
+"""What a finished run leaves, and what it shows while it goes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from npo_core.errors import InputError
+from npo_core.families import ModelFamily
+from npo_core.generator import GenerationRequest, Generator
+from npo_core.media import open_image
+from npo_core.weights import load_adapter
+from tests.tiny import tiny_family, tiny_pipeline
+from tests.train.helpers import random_pairs, small_config
+from train.data import reverse_pairs
+from train.jobs import push_to_hub
+from train.loop import train_adapter
+from train.network import encode_prompts
+from train.results import COMFYUI_FILE_NAME
+from train.validation import PictureGrid
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFamily:
+    return tiny_family(tmp_path_factory.mktemp("family"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train_adapter(small_config(folder, targets="all", lora_alpha=4, log_every=2), random_pairs(5), tiny_pipeline())
+    return folder
+
+
+def test_comfyui_s_keys_hold_the_same_lora(finished: Path) -> None:
+    """lora_unet_LAYER.lora_down.weight, lora_up, alpha: ComfyUI's names for diffusers layers."""
+    tensors, layers = load_file(finished / COMFYUI_FILE_NAME), load_adapter(finished).layers
+    assert len(tensors) == 3 * len(layers)
+    for name, layer in layers.items():
+        key = f"lora_unet_{name.replace('.', '_')}"
+        rank = tensors[f"{key}.lora_down.weight"].shape[0]
+        scale = tensors[f"{key}.alpha"].item() / rank
+        up, down = tensors[f"{key}.lora_up.weight"].flatten(1), tensors[f"{key}.lora_down.weight"].flatten(1)
+        torch.testing.assert_close(scale * up @ down, layer.scale * layer.b.flatten(1) @ layer.a.flatten(1))
+    assert scale == 2.0  # lora_alpha 4 at rank 2
+
+
+def test_stock_diffusers_draws_the_same_from_either_file(finished: Path) -> None:
+    def draw(name: str) -> np.ndarray:
+        pipeline = tiny_pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.load_lora_weights(str(finished), weight_name=name)
+        random = torch.Generator().manual_seed(0)
+        return pipeline("a cat", num_inference_steps=2, generator=random, output_type="np").images
+
+    np.testing.assert_allclose(draw(COMFYUI_FILE_NAME), draw("pytorch_lora_weights.safetensors"), atol=1e-5)
+
+
+def test_the_model_card_states_this_run_s_numbers(finished: Path) -> None:
+    card = (finished / "README.md").read_text()
+    metrics = json.loads((finished / "metrics.json").read_text())
+    provenance = json.loads((finished / "provenance.json").read_text())
+    assert card.startswith("---\nbase_model: ")
+    assert f"| final_loss | {metrics['final_loss']:.5g} |" in card
+    assert provenance["adapter_sha256"] in card
+    assert "trained on 5 preferences" in card
+    assert "| beta_dpo | 500 |" in card
+
+
+def test_the_table_and_the_curves_hold_every_metric(finished: Path) -> None:
+    rows = list(csv.DictReader((finished / "metrics.csv").open()))
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    history = json.loads((finished / "metrics.json").read_text())["history"]
+    assert [float(row["loss"]) for row in rows] == pytest.approx([row["loss"] for row in history])
+    assert Image.open(finished / "curves.png").size[0] > 300
+
+
+def test_the_grid_shows_the_new_negative_in_its_negative_role(tmp_path: Path, tiny: ModelFamily) -> None:
+    config = small_config(tmp_path / "run", validate_every=6, checkpoint_every=6)
+    pictures = PictureGrid(Generator(tiny, device="cpu"), "negative", ["a cat"], None)
+    result = train_adapter(config, reverse_pairs(random_pairs(4)), tiny, validators=[pictures])
+    grid = Image.open(tmp_path / "run" / "validation" / "step_000006.png")
+    assert grid.size == (2 * 64 + 2, 64)
+    generator = Generator(replace(tiny, negative=str(result.adapter_path)), device="cpu")
+    made = generator.generate(GenerationRequest("a cat", seed=0, variants=("aligned", "aligned_npo")))
+    for place, sample in enumerate(made.samples):
+        shown = grid.crop((place * 66, 0, place * 66 + 64, 64))
+        np.testing.assert_array_equal(np.asarray(shown), np.asarray(open_image(sample.media)))
+
+
+def test_both_text_encoders_of_sdxl_are_read_once_and_kept(tmp_path: Path) -> None:
+    pipeline = tiny_sdxl()
+    cpu = torch.device("cpu")
+    table = encode_prompts(pipeline, ["a cat", "a dog", "a cat"], cpu, (64, 96), tmp_path)
+    expected, _, pooled, _ = pipeline.encode_prompt("a dog", device=cpu, do_classifier_free_guidance=False)
+    row = torch.tensor([table.rows["a dog"]])
+    conditioning = table.conditioning(row)
+    torch.testing.assert_close(conditioning["encoder_hidden_states"], expected)
+    torch.testing.assert_close(conditioning["added_cond_kwargs"]["text_embeds"], pooled)
+    assert conditioning["added_cond_kwargs"]["time_ids"].tolist() == [[64, 96, 0, 0, 64, 96]]
+    pipeline.encode_prompt = None  # a second run asks the encoders nothing
+    again = encode_prompts(pipeline, ["a dog", "a cat"], cpu, (64, 96), tmp_path)
+    torch.testing.assert_close(again.text[again.rows["a dog"]], table.text[table.rows["a dog"]])
+
+
+def test_sdxl_trains(tmp_path: Path) -> None:
+    pipeline = tiny_sdxl()
+    result = train_adapter(small_config(tmp_path, max_train_steps=2), random_pairs(4), pipeline)
+    assert result.metrics["steps"] == 2
+
+
+def tiny_sdxl():  # type: ignore[no-untyped-def]  # a StableDiffusionXLPipeline, imported here for its two seconds
+    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    plain = tiny_pipeline()
+    settings = {**plain.text_encoder.config.to_dict(), "projection_dim": 24}
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64,
+        attention_head_dim=8,
+        norm_num_groups=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24 + 6 * 8,
+    )
+    return StableDiffusionXLPipeline(
+        vae=plain.vae,
+        text_encoder=CLIPTextModel(CLIPTextConfig(**settings)),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**settings)),
+        tokenizer=plain.tokenizer,
+        tokenizer_2=plain.tokenizer,
+        unet=unet,
+        scheduler=plain.scheduler,
+    )
+
+
+def test_what_is_not_installed_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pip install bitsandbytes"):
+        train_adapter(small_config(tmp_path, optimizer="adamw8bit"), random_pairs(4), tiny_pipeline())
+
+
+def test_an_upload_that_fails_says_so_and_the_run_stays_finished(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(InputError, match="is finished but was not uploaded to me/mine"):
+        push_to_hub(finished, "me/mine")
+    assert (finished / "pytorch_lora_weights.safetensors").is_file()
