@@ -1,10 +1,12 @@
 """Generates one prompt with every variant, from the same noise, and writes the pictures or clips to a folder.
 
     python -m npo_core.generate "a red apple, 3d style" --family emoji --seed 7 --out apple
+    python -m npo_core.generate "a red apple, 3d style" --grid-alpha 0,0.5,1 --grid-beta 0,0.5,1,1.5 --out grid
     python -m npo_core.generate "a rocket sliding left, 3d style" --modality video --also gif --out rocket
 
 writes base.png, aligned.png, aligned_npo.png, side_by_side.png, request.json (everything needed to make them again)
-and latents.safetensors (the final latents by variant, float16); for clips .mp4 in place of .png, and poster.png.
+and latents.safetensors (the final latents by variant, float16); for clips .mp4 in place of .png, and poster.png. A grid
+is one batch of aligned_npo at every alpha and beta: grid.png, labelled, its cells one by one, and grid.json.
 Exit status 2 means that the input was wrong.
 """
 
@@ -14,7 +16,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from npo_core.errors import InputError
 from npo_core.execution import ROUTINGS
 from npo_core.families import FAMILIES, MODALITIES, SCHEDULERS, get_family
 from npo_core.generator import Comparison, GenerationRequest, Generator, Sample, StepProgress
+from npo_core.grid import Grid, grid_requests, make_grid, parse_shares
 from npo_core.media import (
     CLIP_EXPORTS,
     SUFFIXES,
@@ -38,7 +41,7 @@ from npo_core.media import (
     png_bytes,
     side_by_side,
 )
-from npo_core.requests import resolve_request
+from npo_core.requests import ResolvedRequest, resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS, get_variant
 
 
@@ -64,6 +67,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--alpha", type=float, help="share of eta = aligned - base in the negative branch")
     parser.add_argument("--beta", type=float, help="share of the NPO offset delta in the negative branch")
+    parser.add_argument(
+        "--grid-alpha", metavar="NUMBERS", help="a grid of aligned_npo instead: these alphas down, such as 0,0.5,1"
+    )
+    parser.add_argument("--grid-beta", metavar="NUMBERS", help="and these betas across, such as 0,0.5,1,1.5")
     parser.add_argument("--scheduler", help=f"one of {', '.join(SCHEDULERS)}")
     parser.add_argument("--frames", type=int, help="length of a clip")
     parser.add_argument("--fps", type=float, help="frames a second of a clip")
@@ -108,7 +115,10 @@ def run(options: argparse.Namespace) -> None:
         fps=options.fps,
     )
     formats = _formats(options.also, options.modality)
-    resolve_request(request, family)  # before the slow imports
+    resolved = resolve_request(request, family)  # before the slow imports
+    shares = _grid_shares(options.grid_alpha, options.grid_beta, resolved)
+    for cell in grid_requests(request, *shares) if shares else ():
+        resolve_request(cell, family)
     generator = Generator(
         family,
         aligned=adapter_file(options.aligned, "aligned") if options.aligned else None,
@@ -117,9 +127,25 @@ def run(options: argparse.Namespace) -> None:
     )
     _make_folder(options.out)
     hush_libraries()
-    comparison = generator.generate(request, on_step=_show_progress if sys.stderr.isatty() else None)
-    for path in write_comparison(comparison, options.out, formats):
+    on_step = _show_progress if sys.stderr.isatty() else None
+    if shares is None:
+        written = write_comparison(generator.generate(request, on_step), options.out, formats)
+    else:
+        written = write_grid(make_grid(generator, request, *shares, on_step), options.out)
+    for path in written:
         print(path)
+
+
+def _grid_shares(
+    alphas: str | None, betas: str | None, request: ResolvedRequest
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The alphas and betas of a grid, the request's own for the one left out; None when no grid is asked for."""
+    if alphas is None and betas is None:
+        return None
+    return (
+        (request.alpha,) if alphas is None else parse_shares(alphas, "--grid-alpha"),
+        (request.beta,) if betas is None else parse_shares(betas, "--grid-beta"),
+    )
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -162,6 +188,23 @@ def write_comparison(comparison: Comparison, folder: Path, formats: Sequence[str
     contents["latents.safetensors"] = save(
         {sample.variant: np.ascontiguousarray(sample.latents) for sample in comparison.samples}
     )
+    return _write(contents, folder)
+
+
+def write_grid(grid: Grid, folder: Path) -> list[Path]:
+    """Writes grid.png, every cell (alpha_0.5_beta_1.png) and grid.json to `folder`; returns the paths.
+
+    Raises InputError when they cannot be written.
+    """
+    cells = {f"alpha_{cell.request.alpha:g}_beta_{cell.request.beta:g}.png": cell for row in grid.rows for cell in row}
+    records = [{"file": name, **record(cell)} for name, cell in cells.items()]
+    contents = {name: cell.samples[0].media for name, cell in cells.items()}
+    contents["grid.png"] = png_bytes(grid.picture())
+    contents["grid.json"] = (json.dumps(records, indent=2) + "\n").encode()
+    return _write(contents, folder)
+
+
+def _write(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
     try:
         for name, content in contents.items():
             (folder / name).write_bytes(content)

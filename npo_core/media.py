@@ -187,6 +187,32 @@ def side_by_side(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.
     return strip
 
 
+def labelled_grid(
+    rows: Sequence[Sequence[Image.Image]], row_labels: Sequence[str], column_labels: Sequence[str]
+) -> Image.Image:
+    """Pictures of one size in rows and columns, each row labelled on the left and each column above."""
+    width_px, height_px = rows[0][0].size
+    gap_px = max(4, height_px // 32)
+    band_px = max(20, height_px // 6)
+    font = _font_that_fits([*row_labels, *column_labels], min(width_px, height_px), band_px * 0.6)
+    margin_px = round(max(font.getlength(label) for label in row_labels)) + 2 * gap_px
+    size_px = (
+        margin_px + len(column_labels) * (width_px + gap_px),
+        band_px + len(row_labels) * (height_px + gap_px),
+    )
+    grid = Image.new("RGB", size_px, "white")
+    draw = ImageDraw.Draw(grid)
+    lefts_px = [margin_px + column * (width_px + gap_px) for column in range(len(column_labels))]
+    tops_px = [band_px + row * (height_px + gap_px) for row in range(len(row_labels))]
+    for label, left_px in zip(column_labels, lefts_px, strict=True):
+        draw.text((left_px + width_px / 2, band_px / 2), label, fill="black", font=font, anchor="mm")
+    for label, top_px, row in zip(row_labels, tops_px, rows, strict=True):
+        draw.text((margin_px - gap_px, top_px + height_px / 2), label, fill="black", font=font, anchor="rm")
+        for image, left_px in zip(row, lefts_px, strict=True):
+            grid.paste(image, (left_px, top_px))
+    return grid
+
+
 def _font_that_fits(
     labels: Sequence[str], width_px: int, size_px: float
 ) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -19,13 +19,14 @@ from collection.store import Store
 from npo_core.adapters import Role
 from npo_core.console import hush_libraries
 from npo_core.generator import Comparison, Generator, StepProgress
+from npo_core.grid import Grid, grid_requests, make_grid
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.variants import get_variant
 from service.adapters import AdapterShelf
 from service.desk import Desk
 from service.errors import InputError
 from service.picks import LETTERS, Pick, ballots_in_order, check_pick, pairwise_choices, panel_order, panel_pairs
-from service.zero_gpu import comparison_seconds, is_lent, lend_gpu
+from service.zero_gpu import comparison_seconds, grid_seconds, is_lent, lend_gpu
 
 REMEMBERED_COMPARISONS = 2000  # kept in memory without their pictures; older ones are read back from the store
 LONGEST_LOOK_S = 3600.0
@@ -116,6 +117,7 @@ class CompareService:
         self._shelf = shelf
         self.desk = desk or Desk()
         self._make = lend_gpu(generator.generate, partial(comparison_seconds, family=generator.family))
+        self._make_grid = lend_gpu(partial(make_grid, generator), partial(grid_seconds, family=generator.family))
         self._rng = rng or random.SystemRandom()
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self.warming_up = False  # whether visitors should be told that the first pictures will take a while
@@ -185,6 +187,24 @@ class CompareService:
             for place, number in enumerate(order)
         ]
         return ComparisonView(comparison_id, tuple(panels), made.request, made.elapsed_s, in_use.names, in_use.notes)
+
+    def grid(
+        self,
+        request: GenerationRequest,
+        alphas: Sequence[float],
+        betas: Sequence[float],
+        versions: dict[Role, str] | None = None,
+    ) -> Grid:
+        """`request` at every alpha and beta, in one batch. Nothing about it is blind, so nothing is stored.
+
+        Raises InputError for what cannot be made.
+        """
+        for cell in grid_requests(request, alphas, betas):
+            resolve_request(cell, self._generator.family)
+        with self.desk.turn(self._generator):
+            self.load()
+            self._shelf.put_on(versions, request.modality)
+            return self._make_grid(request, alphas, betas)
 
     def vote(self, comparison_id: str, participant_id: str, pick: Pick) -> RevealedComparison:
         """Records `pick` as pairwise votes, all or none; they are on the disk when this returns with the names.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from npo_core.families import ModelFamily
+from npo_core.grid import grid_requests
 from npo_core.requests import GenerationRequest, resolve_request
 
 EVALUATION_TFLOP = {512: 0.8, 1024: 6.8}  # of the UNet for one picture at the families' own sizes
@@ -33,10 +34,18 @@ def is_lent(function: Callable[..., Any]) -> bool:
     return hasattr(function, "zerogpu")
 
 
-def comparison_seconds(request: GenerationRequest, family: ModelFamily) -> int:
-    """How long a comparison takes on the lent GPU, rounded up."""
+def comparison_seconds(request: GenerationRequest, family: ModelFamily, count: int = 1) -> int:
+    """How long `count` comparisons like `request` in one batch take on the lent GPU, rounded up."""
     resolved = resolve_request(request, family)
     share = resolved.width_px * resolved.height_px / (family.width_px * family.height_px)
     evaluation = EVALUATION_TFLOP[1024 if family.width_px >= 1024 else 512] * share * resolved.frames
-    evaluations = 2 * len(resolved.variants) * resolved.steps
+    evaluations = 2 * count * len(resolved.variants) * resolved.steps
     return math.ceil(START_S + evaluations * evaluation / TFLOP_PER_S)
+
+
+def grid_seconds(
+    request: GenerationRequest, alphas: Sequence[float], betas: Sequence[float], family: ModelFamily
+) -> int:
+    """How long a grid takes on the lent GPU, rounded up."""
+    requests = grid_requests(request, alphas, betas)
+    return comparison_seconds(requests[0], family, len(requests))

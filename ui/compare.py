@@ -13,6 +13,7 @@ from ui import compare_handlers as handlers
 from ui import forms
 from ui.compare_handlers import Screen
 from ui.family_menu import menu
+from ui.grid import wire_grid
 from ui.identity import participant_state
 from ui.panels import empty_panels
 from ui.parts import header, heading, message
@@ -71,6 +72,7 @@ def build(services: Services) -> gr.Blocks:
         )
         _wire_generation(services, screen, prompt_card, versions, reveal_card)
         _wire_votes(services, screen, vote_card, reveal_card)
+        wire_grid(services, prompt_card.grid, [versions.aligned, versions.negative, *settings_of(prompt_card)])
         page.load(forms.roll_seed, None, prompt_card.seed, **AT_ONCE)
         shown = [versions.aligned, versions.negative, versions.line, versions.seen]
         page.load(partial(refresh, services.shelf), [versions.seen, prompt_card.modality], shown, **AT_ONCE)

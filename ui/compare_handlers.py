@@ -17,12 +17,11 @@ from service.services import Services
 from ui import forms
 from ui.live import LiveStep, follow
 from ui.panels import blind_panels, empty_panels, progress_panels, revealed_panels
-from ui.parts import message, notes
+from ui.parts import FAULT, message, notes
 from ui.versions import versions_line
 from ui.vote_cards import NO_WORST, details_html, read_pick, slider_choices, verdict_html
 
 KEEP: Any = gr.skip()
-FAULT = "Something went wrong on the server's side; its log says what. Please try again."
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,8 @@ PAGE_LINKS = (
     ("About", "./about"),
 )
 
+FAULT = "Something went wrong on the server's side; its log says what. Please try again."
+
 MARK = (
     '<svg viewBox="0 0 24 24" width="26" height="26" aria-hidden="true"><rect x="2" y="5" width="9" height="14" rx="3"'
     ' fill="currentColor" opacity=".32"/><rect x="13" y="5" width="9" height="14" rx="3" fill="currentColor"/></svg>'

@@ -11,8 +11,10 @@ import gradio as gr
 
 from npo_core.families import SCHEDULERS, ModelFamily
 from npo_core.prompts import PromptGuide
+from npo_core.requests import MIX_RANGE
 from service.services import Services
 from ui import forms
+from ui.grid import GridCard, build_grid_card
 from ui.parts import message
 
 SUGGESTIONS = 6
@@ -28,6 +30,7 @@ class PromptCard:
     generate: gr.Button
     modality: gr.Radio
     settings: tuple[gr.components.Component, ...]  # in the order of forms.build_request after prompt and seed
+    grid: GridCard
 
 
 def build_prompt_card(services: Services) -> PromptCard:
@@ -46,7 +49,8 @@ def build_prompt_card(services: Services) -> PromptCard:
             _wire_guide(guide, prompt, *chips)
         advanced = _advanced(services.family)
     _wire_modality(services.family, guide, prompt, modality, chips[2:], advanced)
-    return PromptCard(prompt, seed, generate, modality, (*advanced.of_both, modality, *advanced.of_clips))
+    settings = (*advanced.of_both, modality, *advanced.of_clips)
+    return PromptCard(prompt, seed, generate, modality, settings, advanced.grid)
 
 
 def _prompt_row(suggestions: Sequence[str]) -> tuple[gr.Textbox, gr.Button]:
@@ -157,6 +161,7 @@ class Advanced:
     of_clips: tuple[gr.Number, gr.Number]
     clip_row: gr.Row
     by_modality: dict[str, gr.components.Component]  # those whose defaults are others for clips, by setting
+    grid: GridCard
 
 
 def _advanced(family: ModelFamily) -> Advanced:
@@ -183,18 +188,20 @@ def _advanced(family: ModelFamily) -> Advanced:
                 elem_id="npo-guidance",
             )
         with gr.Row():
-            alpha = gr.Number(
+            alpha = gr.Slider(
+                *MIX_RANGE,
                 value=family.alpha,
                 label="Alpha",
                 info="How much alignment is in the negative model: 0 the base, 1 all of it.",
-                step=0.1,
+                step=0.05,
                 elem_id="npo-alpha",
             )
-            beta = gr.Number(
+            beta = gr.Slider(
+                *MIX_RANGE,
                 value=family.beta,
                 label="Beta",
                 info="How much of the NPO offset is in the negative model: 0 gives plain Aligned (at alpha 1).",
-                step=0.1,
+                step=0.05,
                 elem_id="npo-beta",
             )
         scheduler = gr.Dropdown(
@@ -212,7 +219,9 @@ def _advanced(family: ModelFamily) -> Advanced:
                     ("fps", "Frames a second", "How fast they follow each other, 1 to 60."),
                 )
             )
+        grid = build_grid_card()
     return Advanced(
+        grid=grid,
         of_both=(negative, steps, guidance, alpha, beta, scheduler),
         of_clips=(frames, fps),
         clip_row=clip_row,

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from npo_core.families import FAMILIES, ModelFamily
 from npo_core.generate import build_parser, main
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.media import open_clip, sha256_hex
+from npo_core.media import open_clip, open_image, sha256_hex
 from tests.tiny import tiny_adapter
 
 
@@ -84,6 +84,33 @@ def test_the_variants_asked_for_are_made(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.glob("*.png")} == {"base_npo.png", "base.png", "side_by_side.png"}
 
 
+def test_a_grid_is_one_batch_and_every_cell_is_the_picture_of_its_alpha_and_beta(
+    tmp_path: Path, generator: Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["a red apple", "--family", "tiny", "--seed", "7", "--out", str(tmp_path)]
+    assert main([*arguments, "--grid-alpha", "0,0.5,1", "--grid-beta", "0, 1.5"]) == 0
+    written = {Path(line).name for line in capsys.readouterr().out.splitlines()}
+    cells = {(alpha, beta): f"alpha_{alpha:g}_beta_{beta:g}.png" for alpha in (0, 0.5, 1) for beta in (0, 1.5)}
+    assert written == {"grid.png", "grid.json", *cells.values()} == {path.name for path in tmp_path.iterdir()}
+    recorded = json.loads((tmp_path / "grid.json").read_text())
+    assert [(each["alpha"], each["beta"], each["file"]) for each in recorded] == [(*key, cells[key]) for key in cells]
+    for (alpha, beta), name in cells.items():
+        alone = generator.generate(
+            GenerationRequest("a red apple", seed=7, variants=("aligned_npo",), alpha=alpha, beta=beta)
+        )
+        difference = np.subtract(Image.open(tmp_path / name), open_image(alone.samples[0].media), dtype=int)
+        assert np.abs(difference).max() <= 2, "beyond rounding"
+    grid = Image.open(tmp_path / "grid.png")
+    assert grid.width > 2 * 64
+    assert grid.height > 3 * 64
+
+
+def test_the_alphas_of_a_grid_may_be_left_out(tmp_path: Path) -> None:
+    arguments = ["a cat", "--family", "tiny", "--alpha", "0.3", "--grid-beta", "0,1", "--steps", "1"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "alpha_0.3_beta_1.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -91,7 +118,11 @@ def test_the_variants_asked_for_are_made(tmp_path: Path) -> None:
         (["x" * 500], "The prompt has 500 tokens and Tiny reads 75"),
         (["a cat", "--seed", "-1"], "The seed is -1"),
         (["a cat", "--steps", "0"], "The number of steps is 0; give a whole number from 1 to 200."),
-        (["a cat", "--family", "none"], "Unknown family 'none'; choose from emoji, tiny."),
+        (["a cat", "--grid-alpha", "0,one"], "--grid-alpha is '0,one'; give numbers with commas between"),
+        (["a cat", "--grid-beta", "1,1"], "--grid-beta is '1,1' and has a number twice; give each once."),
+        (["a cat", "--grid-beta", "0,9"], "Beta is 9.0; give a number from -2 to 4."),
+        (["a cat", "--routing", "fast"], "Unknown routing 'fast'; choose from low_rank, weight_sets, streamed_sets"),
+        (["a cat", "--family", "none"], "Unknown family 'none'; choose from emoji, "),
         (["a cat", "--negative", "none.safetensors"], "There is no adapter at none.safetensors"),
         (["a cat", "--frames", "8"], "A picture has one frame;"),
         (["a cat", "--also", "gif"], "--also gif is for clips; leave it out, or ask for --modality video."),
