@@ -2,7 +2,7 @@
 
     python -m npo_core.generate "a red apple, 3d style" --family emoji --seed 7 --out apple
     python -m npo_core.generate "a red apple, 3d style" --grid-alpha 0,0.5,1 --grid-beta 0,0.5,1,1.5 --out grid
-    python -m npo_core.generate "a rocket sliding left, 3d style" --modality video --also gif --out rocket
+    python -m npo_core.generate "a rocket in the sky" --family sd15 --modality video --also gif --out rocket
 
 writes base.png, aligned.png, aligned_npo.png, side_by_side.png, request.json (everything needed to make them again)
 and latents.safetensors (the final latents by variant, float16); for clips .mp4 in place of .png, and poster.png. A grid
