@@ -79,7 +79,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def build_app(services: Services) -> gr.Blocks:
-    """All pages and the API in one gradio app. Every family that can be chosen has a page Compare of its own."""
+    """All pages and the API in one gradio app. Every family that can be chosen has pages of its own."""
     pages = {path: build(services) for path, (_, build) in PAGES.items()}
     with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as app:
         pages[""].render()
@@ -89,9 +89,10 @@ def build_app(services: Services) -> gr.Blocks:
             with app.route(title, path, show_in_navbar=False):  # the pages draw their own links
                 pages[path].render()
     for other in services.others:
-        page = compare.build(other)
-        with app.route(other.family.label, other.family.name, show_in_navbar=False):
-            page.render()
+        name, label = other.family.name, other.family.label
+        for path, page in ((name, compare.build(other)), (f"{name}-results", results.build(other))):
+            with app.route(label, path, show_in_navbar=False):
+                page.render()
     return app
 
 

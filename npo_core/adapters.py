@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -37,8 +38,15 @@ def adapter_file(path: str | Path, role: Role, id: str | None = None) -> Adapter
     if role not in ROLES:
         raise InputError(f"Unknown adapter role {role!r}; choose from {', '.join(ROLES)}.")
     file = locate_adapter(path)
-    sha256 = sha256_file(file)
+    status = file.stat()
+    sha256 = _sha256(file, status.st_size, status.st_mtime_ns)
     return AdapterFile(id or f"{role}-{sha256[:12]}", role, file, sha256)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(file: Path, size: int, changed_ns: int) -> str:
+    """The hash of `file` as it was when it had that size and time of change: a whole UNet takes seconds to read."""
+    return sha256_file(file)
 
 
 def locate_adapter(path: str | Path) -> Path:

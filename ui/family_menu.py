@@ -23,6 +23,24 @@ def first_name(services: Services) -> str:
     return services.first or services.family.name
 
 
+def results_address(services: Services, family: str) -> str:
+    """The results of `family`, likewise."""
+    return "./results" if family == first_name(services) else f"./{family}-results"
+
+
+def results_links(services: Services) -> str:
+    """The row of families on the page Results; nothing where there is one only."""
+    ready = [offer.family for offer in services.offers if not offer.missing]
+    if len(ready) < 2:
+        return ""
+    links = "".join(
+        f'<a href="{results_address(services, family.name)}"'
+        f"{' aria-current=page' if family.name == services.family.name else ''}>{escape(family.label)}</a>"
+        for family in ready
+    )
+    return f'<nav class="npo-family-row" aria-label="Model family">{links}</nav>'
+
+
 def menu(services: Services) -> str:
     """The menu; nothing where there is no choice."""
     if not services.offers:

@@ -10,6 +10,7 @@ import gradio as gr
 from service.errors import INPUT_ERRORS
 from service.services import Services
 from ui.charts import ratings_chart, tiles, win_rate_chart
+from ui.family_menu import results_links
 from ui.parts import header, heading, message
 
 TITLE = "Results"
@@ -24,6 +25,8 @@ def build(services: Services) -> gr.Blocks:
     with gr.Blocks() as page:
         gr.HTML(header(TITLE))
         gr.HTML(heading("What people preferred", "Blind picks only, every model against every other, ties as halves."))
+        if links := results_links(services):
+            gr.HTML(links)
         body = gr.HTML(elem_id="npo-results")
         timer = gr.Timer(REFRESH_S)
         gr.on(

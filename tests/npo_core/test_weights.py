@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from npo_core import adapters
 from npo_core.adapters import adapter_file
 from npo_core.errors import InputError
 from npo_core.weights import LowRankLayer, LowRankWeights, fit, load_adapter, peft_adapter, save_adapter
@@ -172,3 +173,18 @@ def test_an_adapter_without_an_id_is_named_by_its_content(tmp_path: Path) -> Non
     assert one.id == copy.id == f"negative-{one.sha256[:12]}"
     assert one.id != other.id
     assert adapter_file(tmp_path / "one", "negative", id="v2").id == "v2"
+
+
+def test_an_adapter_is_read_again_for_its_hash_only_when_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save_adapter(tiny_weights(seed=1), tmp_path)
+    read: list[Path] = []
+    whole = adapters.sha256_file
+    monkeypatch.setattr(adapters, "sha256_file", lambda path: (read.append(path), whole(path))[1])
+    first = adapter_file(file, "negative")
+    assert adapter_file(file, "negative") == first
+    assert len(read) == 1
+    save_adapter(tiny_weights(seed=2), tmp_path)
+    assert adapter_file(file, "negative").sha256 != first.sha256
+    assert len(read) == 2

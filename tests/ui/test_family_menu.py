@@ -13,7 +13,7 @@ from npo_core.families import FAMILIES
 from service.services import Services, open_lab
 from tests.tiny import tiny_family
 from tests.ui.serving import serving
-from ui.family_menu import menu
+from ui.family_menu import menu, results_links
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,17 @@ def test_the_menu_links_what_is_here_and_tells_what_the_rest_needs(lab: Services
     assert "<code>python -m npo_core.weights fetch --family absent</code>" in shown
     assert "<b>" not in shown
     assert menu(replace(lab, offers=())) == ""
+    rows = results_links(lab)
+    assert '<a href="./results" aria-current=page>Tiny</a><a href="./second-results">Second</a>' in rows
+    assert "absent" not in rows
+    assert results_links(replace(lab, offers=())) == ""
 
 
 def test_every_family_that_is_here_has_a_page_and_the_script_can_choose_it(lab: Services, address: str) -> None:
     with urlopen(f"{address}second") as page:
         assert b"Second" in page.read()
+    with urlopen(f"{address}second-results") as page:
+        assert page.status == 200
     client = Client(address, verbose=False)
     shown = client.predict("a red apple", 7, family="second", api_name="/generate")
     assert {made.family for made in lab.store.comparison(shown["ballot_id"])} == {"second"}
