@@ -11,6 +11,7 @@ Exit status 2 means that the input was wrong.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import uuid
@@ -25,6 +26,7 @@ from collection.plan import StudyPlan
 from collection.records import Generation, StudyItem
 from collection.store import Store
 from npo_core.console import exit_status, hush_libraries
+from npo_core.errors import FlaggedError
 from npo_core.generator import Comparison, Generator
 from npo_core.media import sha256_hex
 from npo_core.requests import GenerationRequest, resolve_request
@@ -34,6 +36,8 @@ from service.degrade import VARIANT, degraded
 from service.errors import INPUT_ERRORS, InputError
 
 BATCH: Final = 4  # items made in one call of the pipeline
+
+logger = logging.getLogger(__name__)
 
 
 def pregenerate(
@@ -64,14 +68,26 @@ def pregenerate(
     made = 0
     for start in range(0, len(ours), batch):
         items = ours[start : start + batch]
-        comparisons = generator.generate_batch([requests[item.id] for item in items])
+        comparisons = _unflagged(generator, [requests[item.id] for item in items])
         kept = [
             store.fill_item(item.id, records_of(item, comparison))
             for item, comparison in zip(items, comparisons, strict=True)
+            if comparison is not None
         ]
         made += sum(kept)
         on_filled(len(items))
     return made
+
+
+def _unflagged(generator: Generator, requests: Sequence[GenerationRequest]) -> list[Comparison | None]:
+    """One comparison for each request; None for one that the family's safety checker flagged, which is left out."""
+    try:
+        return list(generator.generate_batch(requests))
+    except FlaggedError as error:
+        if len(requests) == 1:
+            logger.warning("%r with seed %d is left out: %s", requests[0].prompt, requests[0].seed, error)
+            return [None]
+    return [made for request in requests for made in _unflagged(generator, [request])]
 
 
 def _put_on_versions_of(study: str, modality: str, store: Store, generator: Generator) -> None:

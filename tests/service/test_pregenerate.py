@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from collection.design import plan_items
 from collection.plan import StudyPlan
 from collection.prompts import Prompt
 from collection.store import Store
-from npo_core.errors import InputError
-from npo_core.generator import Generator
+from npo_core.errors import FlaggedError, InputError
+from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, open_clip, open_image
 from service.degrade import degraded
 from service.pregenerate import main, pregenerate
@@ -152,3 +152,21 @@ def test_two_processes_of_accelerate_fill_a_study_of_the_family_that_ships(tmp_p
     with Store(database[1], tmp_path) as store:
         assert store.items_to_fill("pilot") == []
         assert store.verify() == []
+
+
+def test_what_the_safety_checker_flags_is_left_out_and_the_rest_is_made(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(services.store, generation={"steps": 2})
+    whole = services.generator.generate_batch
+
+    def flagging(requests: Sequence[GenerationRequest]) -> list[Comparison]:
+        if any(request.prompt == "a cat" for request in requests):
+            raise FlaggedError("The safety checker flagged 1 of 1 results; try other words.")
+        return whole(requests)
+
+    monkeypatch.setattr(services.generator, "generate_batch", flagging)
+    made = pregenerate(services.store, services.generator, "pilot", batch=4)
+    left = services.store.items_to_fill("pilot")
+    assert {item.prompt for item in left} == {"a cat"}
+    assert 0 < made == 6 - len(left)
