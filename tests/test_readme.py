@@ -81,7 +81,7 @@ def test_the_page_on_training_links_to_files_that_exist_and_names_flags_that_exi
         subprocess.run(
             [sys.executable, "-m", module, *more, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
         ).stdout
-        for module, *more in (("train.npo",), ("train.self_npo",), ("collection", "adapters"))
+        for module, *more in (("train.npo",), ("train.self_npo",), ("service.versus",), ("collection", "adapters"))
     )
     others = {"--num_processes", "--config_file", "--help"}  # of accelerate, and everybody's
     assert [flag for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page)) - others if flag not in answers] == []
