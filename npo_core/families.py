@@ -156,7 +156,7 @@ FAMILIES: dict[str, ModelFamily] = {
             scheduler="ddim",
             guide=str(EMOJI_FOLDER / "vocabulary.json"),
             scorer=str(EMOJI_FOLDER / "scorer.safetensors"),
-            size_multiple_px=16,
+            size_multiple_px=8,
         ),
         SD15,
         replace(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +35,6 @@ def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32, safet
     hub.require(family, kinds=("pipeline", "component"))
     folder = locate(family.pipeline or family.base)
     try:
-        _import_own_classes(folder / hub.INDEX_NAME)
         replaced: dict[str, Any] = {}
         if family.pipeline:
             replaced["unet"] = _component(UNet2DConditionModel, locate(f"{family.base}/unet"), dtype)
@@ -111,12 +108,3 @@ def _in_safe_precision(pipeline: Any) -> Any:
     if is_xl and pipeline.vae.config.force_upcast:
         pipeline.vae.to(torch.float32)
     return pipeline
-
-
-def _import_own_classes(index: Path) -> None:
-    """diffusers takes a class of another package only once it is imported; ours are, and nobody else's."""
-    if not index.is_file():
-        return
-    for entry in json.loads(index.read_text(encoding="utf-8")).values():
-        if isinstance(entry, list) and str(entry[0]).startswith("npo_core."):
-            importlib.import_module(entry[0])

@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="no",
         help="bf16: faster on CPUs that have it (%(default)s)",
     )
+    add("--keep", type=Path, help="folder for scores: a killed run goes on, several processes share the work")
     add("--json", type=Path, help="file for all numbers")
     add("--markdown", type=Path, help="file for the tables as Markdown")
     add("--plot", type=Path, help="PNG of the win rates of every table and ablation")
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
         for scale in sweep:
             at_scale = [replace(request, guidance_scale=scale) for request in requests]
             grid = options.grid if scale == sweep[0] else None
-            report["tables"].append(evaluate(generator, scorers, at_scale, options.batch_size, grid))
+            report["tables"].append(evaluate(generator, scorers, at_scale, options.batch_size, grid, options.keep))
             print(as_text(report["tables"][-1]), flush=True)
         if shares:
             report["shares"] = cross_shares(generator, scorers, requests, shares, options.batch_size)
@@ -169,6 +170,7 @@ def evaluate(
     requests: Sequence[GenerationRequest],
     batch_size: int = 8,
     grid: Path | None = None,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """The table of `requests` (which agree in all but prompt and seed) as JSON values.
 
@@ -177,7 +179,7 @@ def evaluate(
     """
     settings = generator.validate_request(requests[0])
     started_s = time.perf_counter()
-    scored = score_requests(generator, scorers, requests, batch_size, GRID_ROWS if grid else 0)
+    scored = score_requests(generator, scorers, requests, batch_size, GRID_ROWS if grid else 0, keep)
     if grid is not None:
         grid.parent.mkdir(parents=True, exist_ok=True)
         draw_grid(scored.rows).save(grid)

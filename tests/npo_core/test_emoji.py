@@ -12,7 +12,6 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-import npo_core.emoji.autoencoder  # noqa: F401 - diffusers wants a class of another package imported first
 from npo_core.emoji.scorer import load_scorer
 from npo_core.families import EMOJI_FOLDER, get_family
 from npo_core.generator import GenerationRequest, Generator

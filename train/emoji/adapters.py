@@ -1,6 +1,6 @@
 """Make the emoji family's `aligned` and `negative` LoRAs: pairs sampled from the base, judged by the scorer.
 
-    python -m train.emoji.adapters sample --out data/emoji/pairs        # resumes; about 12 minutes on two cores
+    python -m train.emoji.adapters sample --out data/emoji/pairs        # resumes
     python -m train.emoji.adapters train --pairs data/emoji/pairs --role aligned --out npo_core/emoji/aligned
     python -m train.emoji.adapters train --pairs data/emoji/pairs --role negative --out npo_core/emoji/negative
 
@@ -23,18 +23,20 @@ from npo_core.families import get_family
 from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media import open_image
 from npo_core.weights import load_adapter, save_adapter
+from train.config import fastest_precision
 from train.data import PreferencePair, reverse_pairs
 from train.emoji.prompts import draw_prompts, pair_concepts
 from train.loop import TrainConfig, train_adapter
+from train.losses import LOSSES
 from train.model import sampling_precision
 
 SEEDS_PER_PROMPT = 4
-PROMPTS_PER_FILE = 8
+PROMPTS_PER_FILE = 32
 MARGIN = 0.5  # the least difference of log-probabilities that counts as a preference
 KEPT_FILES = ("config.json", "metrics.json")  # beside the weights
 
 
-def sample(out: Path, prompt_count: int, shard: int, shards: int) -> None:
+def sample(out: Path, prompt_count: int, guidance_scale: float, shard: int, shards: int) -> None:
     """Draw SEEDS_PER_PROMPT base pictures a prompt and score them; one .npz for every PROMPTS_PER_FILE prompts."""
     family = replace(get_family("emoji"), aligned=None, negative=None)  # they are what is about to be made
     assert family.scorer is not None
@@ -46,11 +48,16 @@ def sample(out: Path, prompt_count: int, shard: int, shards: int) -> None:
         if file.exists():
             continue
         requests = [
-            GenerationRequest(prompt=prompt, seed=1_000_000 + 10 * (start + row) + extra, variants=("base",))
+            GenerationRequest(
+                prompt=prompt,
+                seed=1_000_000 + 10 * (start + row) + extra,
+                variants=("base",),
+                guidance_scale=guidance_scale,
+            )
             for row, prompt in enumerate(prompts[start : start + PROMPTS_PER_FILE])
             for extra in range(SEEDS_PER_PROMPT)
         ]
-        with sampling_precision("bf16"):
+        with sampling_precision(fastest_precision(None)):
             made = generator.generate_batch(requests)
         _save(file, made, scorer.log_probability([open_image(each.samples[0].media) for each in made],
                                                  [request.prompt for request in requests]))  # fmt: skip
@@ -100,7 +107,9 @@ def train(options: argparse.Namespace) -> None:
         rank=options.rank,
         targets=options.targets,
         beta_dpo=options.beta_dpo,
-        mixed_precision="bf16",
+        caption_dropout=options.caption_dropout,
+        loss=options.loss,
+        mixed_precision=fastest_precision(None),
         resume=True,
     )
     result = train_adapter(config, reverse_pairs(pairs) if options.role == "negative" else pairs)
@@ -114,21 +123,28 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     sampling = commands.add_parser("sample", help="draw base pictures and score them")
     sampling.add_argument("--out", type=Path, default=Path("data/emoji/pairs"))
-    sampling.add_argument("--prompts", type=int, default=600)
+    sampling.add_argument("--prompts", type=int, default=1200)
+    sampling.add_argument("--guidance-scale", type=float, default=2.0, help="low: the flaws of the base show (2)")
     sampling.add_argument("--shard", type=int, default=0, help="of --shards; run one process for each")
     sampling.add_argument("--shards", type=int, default=1)
-    sampling.set_defaults(command=lambda options: sample(options.out, options.prompts, options.shard, options.shards))
+    sampling.set_defaults(
+        command=lambda options: sample(
+            options.out, options.prompts, options.guidance_scale, options.shard, options.shards
+        )
+    )
     training = commands.add_parser("train", help="train a LoRA on the scored pictures")
     training.add_argument("--pairs", type=Path, default=Path("data/emoji/pairs"))
     training.add_argument("--role", choices=("aligned", "negative"), required=True)
     training.add_argument("--out", type=Path, required=True)
     training.add_argument("--run-dir", dest="run", type=Path, help="checkpoints (next to the pairs)")
     training.add_argument("--steps", type=int, default=300)
-    training.add_argument("--batch-size", type=int, default=32)
+    training.add_argument("--batch-size", type=int, default=256)
     training.add_argument("--learning-rate", type=float, default=2e-4)
     training.add_argument("--rank", type=int, default=16)
     training.add_argument("--targets", default="attention")
     training.add_argument("--beta-dpo", type=float, default=500.0)
+    training.add_argument("--caption-dropout", type=float, default=0.1)
+    training.add_argument("--loss", choices=LOSSES, default="sigmoid")
     training.add_argument("--margin", type=float, default=MARGIN)
     training.set_defaults(command=train)
     options = parser.parse_args()

@@ -86,27 +86,3 @@ def concepts() -> dict[str, tuple[str, str]]:
             name, _, label = item.partition("=")
             found[name] = (group, label or name)
     return found
-
-
-_COMMON = """
-    cat; dog; fox; lion; tiger; horse; unicorn; cow; pig; mouse; rabbit; bear; koala; panda; monkey; elephant; penguin;
-    owl; flamingo; frog; turtle; dragon; whale; tropical fish; octopus; crab; butterfly; bee; ladybug; rose; sunflower;
-    tulip; pine tree; palm tree; cactus; mushroom; watermelon; orange; banana; pineapple; apple; strawberry; eggplant;
-    carrot; hamburger; french fries; pizza; ice cream; doughnut; cupcake; birthday cake; house; castle; car; bus;
-    sailboat; airplane; rocket; bicycle; sun; star; rainbow; umbrella; fire; snowman; balloon; present; soccer ball;
-    crown; guitar; drum; diamond; key; light bulb; camera; alarm clock; happy face; cool face; thinking face; skull;
-    ghost; alien; robot; heart"""
-
-
-def common_concepts() -> list[str]:
-    """The third of the concepts that a training on two CPU cores has the time for: well known and hard to mix up."""
-    return " ".join(_COMMON.split()).split("; ")
-
-
-CONCEPT_SETS = {"common": common_concepts, "all": lambda: list(concepts())}
-SHIPPED_SET = "common"  # what the weights in the repository were trained on
-
-
-def shipped_concepts() -> dict[str, str]:
-    """Concept -> group, of what the shipped weights can draw."""
-    return {name: group for name, (group, _) in concepts().items() if name in set(CONCEPT_SETS[SHIPPED_SET]())}

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, shipped_concepts
+from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
 
 HELD_OUT_EVERY = 4
 
 
 def held_out_concepts() -> list[str]:
     """The concepts that no preference pair shows."""
-    return list(shipped_concepts())[1::HELD_OUT_EVERY]
+    return list(concepts())[1::HELD_OUT_EVERY]
 
 
 def pair_concepts() -> list[str]:
     """The concepts that preference pairs may show."""
     held_out = set(held_out_concepts())
-    return [name for name in shipped_concepts() if name not in held_out]
+    return [name for name in concepts() if name not in held_out]
 
 
 def write_prompt(concept: str, rng: np.random.Generator) -> str:
@@ -54,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     lists = {
-        "all_200.txt": draw_prompts(list(shipped_concepts()), 200, seed=1),
+        "all_200.txt": draw_prompts(list(concepts()), 200, seed=1),
         "held_out_1005.txt": draw_prompts(held_out_concepts(), 1005, seed=2),
     }
     for name, prompts in lists.items():

@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, shipped_concepts
+from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
 
 SUGGESTIONS = (
     "a cat, 3d style",
@@ -34,7 +34,7 @@ SUGGESTIONS = (
 def vocabulary() -> dict[str, object]:
     """The content of vocabulary.json, as npo_core.prompts.load_guide reads it."""
     return {
-        "concepts": shipped_concepts(),
+        "concepts": {name: group for name, (group, _) in concepts().items()},
         "styles": list(STYLES),
         "backgrounds": list(BACKGROUNDS),
         "colours": list(COLOURS),
