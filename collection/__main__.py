@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
@@ -40,7 +41,12 @@ def stats(args: argparse.Namespace) -> int:
         if args.study is not None:
             store.study_plan(args.study)  # a typo should not read as "no votes"
         summary = summarise(store, args.family, args.modality, args.study)
-    print(json.dumps(as_json(summary), indent=2) if args.json else as_text(summary))
+        by_prompt = store.vote_counts_by_prompt(args.family, args.modality, args.study) if args.json else {}
+    if args.json:
+        counts = {prompt: [asdict(count) for count in counts] for prompt, counts in by_prompt.items()}
+        print(json.dumps(as_json(summary) | {"by_prompt": counts}, indent=2))
+    else:
+        print(as_text(summary))
     return 0
 
 

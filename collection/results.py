@@ -80,6 +80,18 @@ class Results(Database):
         rows = queries.outcomes("comparison", category, family=family, modality=modality, study=study)
         return self._grouped(rows.outerjoin(StudyItemRow, StudyItemRow.comparison_id == TallyRow.key))
 
+    def vote_counts_by_prompt(
+        self, family: str | None = None, modality: str | None = None, study: str | None = None
+    ) -> dict[str, list[VoteCount]]:
+        """The same per prompt."""
+        prompts = (
+            select(GenerationRow.comparison_id, func.min(GenerationRow.prompt).label("prompt"))
+            .group_by(GenerationRow.comparison_id)
+            .subquery()
+        )
+        rows = queries.outcomes("comparison", prompts.c.prompt, family=family, modality=modality, study=study)
+        return self._grouped(rows.join(prompts, prompts.c.comparison_id == TallyRow.key))
+
     def votes_by_hour(
         self, family: str | None = None, modality: str | None = None, study: str | None = None
     ) -> dict[str, int]:

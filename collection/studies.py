@@ -112,6 +112,12 @@ class Studies(Database):
         with self.reading() as session:
             return _closed(_study(session, name))
 
+    def is_in_open_study(self, comparison_id: str) -> bool:
+        """Whether these pictures belong to a study that people can still take part in."""
+        with self.reading() as session:
+            name = session.scalar(select(StudyItemRow.study).where(StudyItemRow.comparison_id == comparison_id))
+            return name is not None and _closed(_study(session, name)) is None
+
     def items_to_fill(self, study: str) -> list[StudyItem]:
         """The items without pictures, in the order in which they should be made."""
         with self.reading() as session:

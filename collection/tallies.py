@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import ColumnElement, Executable, Row, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Row, Select, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -72,6 +72,12 @@ def wrong_tallies(session: Session) -> list[str]:
         for key in sorted(kept.keys() | real.keys(), key=str)
         if kept.get(key) != real.get(key)
     ]
+
+
+def count_everything(session: Session) -> None:
+    """Makes the count table anew from the votes: for votes that came from elsewhere than the Store's methods."""
+    session.execute(delete(TallyRow))
+    _add(session, tally_votes(session))
 
 
 def recount_pairs(session: Session, pair_ids: Collection[str]) -> None:

@@ -58,9 +58,9 @@ class Services:
         """Prompts to try: of the family's vocabulary, or of the family itself."""
         return self.guide.suggestions if self.guide else self.family.suggestions
 
-    def results(self) -> Summary:
-        """What the blind votes on this family say so far."""
-        return summarise(self.store, self.family.name)
+    def results(self, study: str | None = None) -> Summary:
+        """What the blind votes on this family, or of a study, say so far."""
+        return summarise(self.store, None if study else self.family.name, study=study)
 
 
 def open_services(

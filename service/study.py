@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from collection.plan import StudyPlan
 from collection.records import Choice, Enrolment, Generation, StudyAnswer, StudyBallot
+from collection.report import PromptScore
 from collection.store import Store
 from service.errors import InputError
 from service.people import participant_of, referral_of, token_of
@@ -79,6 +80,14 @@ class StudyService:
     def answer(self, ballot_id: str, token: str, choice: str, response_time_s: float | None) -> StudyAnswer:
         """Records, or changes, an answer; no names are told."""
         return self._store.answer(ballot_id, self._participant(token), cast(Choice, choice), response_time_s)
+
+    def showable_media(self, score: PromptScore) -> tuple[bytes, str] | None:
+        """The picture or clip of a variant on a comparison, unless people may still be asked about it blind."""
+        if self._store.is_in_open_study(score.comparison_id):
+            return None
+        made = self._store.comparison(score.comparison_id)
+        found = next((generation for generation in made if generation.variant == score.variant), None)
+        return None if found is None else (self._media(found), found.media_type)
 
     def withdraw(self, study: str, token: str) -> int:
         """Takes all of this person's answers back; returns how many."""

@@ -39,7 +39,7 @@ def win_rate_chart(summary: Summary) -> str:
         side += f"Agreement between people (Krippendorff's alpha): {summary.agreement:.2f}."
     return (
         '<section class="npo-card"><h2>Win rates</h2><p>How often the first was preferred to the second. '
-        "The bar is the 95% interval (Wilson); where it stays right of the middle, the first is better.</p>"
+        "The bar is the 95% interval; where it stays right of the middle, the first is better.</p>"
         f'<div class="npo-chart" role="table" aria-label="Win rates with 95% intervals">{rows}'
         '<div class="npo-axis" aria-hidden="true"><span>0%</span><span>50%</span><span>100%</span></div></div>'
         f'<p class="npo-small">{side}</p></section>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import Any, Final
 
 import gradio as gr
 
@@ -12,9 +13,11 @@ from service.services import Services
 from ui.charts import ratings_chart, tiles, win_rate_chart
 from ui.family_menu import results_links
 from ui.parts import header, heading, message
+from ui.study_results import cards
 
 TITLE = "Results"
 REFRESH_S = 10.0
+ALL_VOTES: Final = ("All votes", "")
 WANTED_PICKS = 20  # what train.npo asks for unless told otherwise
 
 logger = logging.getLogger(__name__)
@@ -27,12 +30,24 @@ def build(services: Services) -> gr.Blocks:
         gr.HTML(heading("What people preferred", "Blind picks only, every model against every other, ties as halves."))
         if links := results_links(services):
             gr.HTML(links)
+        which = gr.Radio(
+            [ALL_VOTES],
+            value="",
+            label="Votes of",
+            show_label=False,
+            container=False,
+            elem_classes="npo-chips",
+            elem_id="npo-which",
+            visible=False,
+        )
         body = gr.HTML(elem_id="npo-results")
         timer = gr.Timer(REFRESH_S)
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        page.load(partial(offer_studies, services), None, which, **quiet)
         gr.on(
-            [page.load, timer.tick],
+            [page.load, timer.tick, which.input],
             partial(render, services),
-            None,
+            which,
             body,
             api_visibility="private",
             show_progress="hidden",
@@ -41,10 +56,17 @@ def build(services: Services) -> gr.Blocks:
     return page
 
 
-def render(services: Services) -> str:
-    """The page's content for the votes so far."""
+def offer_studies(services: Services) -> dict[str, Any]:
+    """The row to choose from: all votes, or those of one study."""
+    studies = [study.name for study in services.store.study_progress()]
+    return gr.update(choices=[ALL_VOTES, *((name, name) for name in studies)], value="", visible=bool(studies))
+
+
+def render(services: Services, study: str = "") -> str:
+    """The page's content for the votes so far, of all or of a study."""
     try:
-        summary = services.results()
+        summary = services.results(study or None)
+        progress = services.store.study_progress(study) if study else []
         decided = sum(count.wins_a + count.wins_b for count in services.store.vote_counts(services.family.name))
     except INPUT_ERRORS as error:
         return message(str(error), "error")
@@ -57,6 +79,7 @@ def render(services: Services) -> str:
         )
     else:
         content += [win_rate_chart(summary), ratings_chart(summary)]
+        content += cards(summary, services.study.showable_media, progress)
     content.append(_training(decided))
     return "".join(content)
 

@@ -52,6 +52,8 @@ def test_stats_as_json_can_be_parsed(voted: Store, capsys: pytest.CaptureFixture
     summary = json.loads(capsys.readouterr().out)
     assert summary["totals"]["votes"] == 3
     assert summary["win_rates"][0]["rate"] == 0.5
+    (counts,) = summary["by_prompt"]["a red apple, 3d style"]
+    assert (counts["wins_a"], counts["wins_b"], counts["ties"]) == (1, 1, 1)
 
 
 def test_votes_travel_from_one_database_to_another(

@@ -71,6 +71,14 @@ def test_a_wrong_plan_gets_one_sentence(tmp_path: Path, old: str, new: str, word
     assert "\n" not in str(raised.value)
 
 
+def test_the_example_shows_the_defaults() -> None:
+    plan = read_plan(Path(__file__).parents[2] / "collection" / "study_example.toml")
+    bare = plan_of(
+        {"name": "pilot", "variants": ["base", "aligned", "aligned_npo"], "prompts": "emoji", "max_prompts": 30}
+    )
+    assert plan == bare
+
+
 def test_a_plan_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_plan(tmp_path / "nowhere.toml")

@@ -36,7 +36,9 @@ def fill_study(store: Store, prompts: int = 8, **changes: Any) -> StudyPlan:
     """A study with a filled pool; picture number n of an item is that of plan.variants[n]."""
     values: dict[str, Any] = {"family": "tiny", "min_view_s": 0.05, "votes_per_pair": 50}
     plan = make_plan(**values | changes)
-    store.create_study(plan, plan_items(plan, [Prompt(f"prompt {number}") for number in range(prompts)]))
+    store.create_study(
+        plan, plan_items(plan, [Prompt(f"prompt {number}", f"kind {number % 2}") for number in range(prompts)])
+    )
     for item in store.items_to_fill(plan.name):
         variants = plan.variants if item.kind == "normal" else (plan.variants[-1], VARIANT)
         made = []
