@@ -250,7 +250,7 @@
       goBack();
     } else if (event.key === " " && event.target.tagName !== "BUTTON") {
       event.preventDefault();
-      togglePlay(current);
+      if (current) togglePlay(current);
     }
   }
 
@@ -266,6 +266,7 @@
       return;
     }
     history = [...history, pair].slice(-HISTORY);
+    current = undefined; // nothing can be answered or undone until the next is on the screen
     advance(pair);
   }
 
@@ -313,8 +314,8 @@
   }
 
   function goBack() {
+    if (!history.length || !current) return;
     const previous = history.pop();
-    if (!previous || !current) return;
     show(previous); // the one that was on the screen comes again, as what follows it
     notice("Your answer was undone; answer again.");
   }
