@@ -6,12 +6,13 @@ import multiprocessing
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from npo_core.families import FAMILIES, ModelFamily
 from npo_core.generator import GenerationRequest, Generator
@@ -33,10 +34,12 @@ class Spaces(types.ModuleType):
             ours, theirs = multiprocessing.get_context("fork").Pipe()
 
             def work() -> None:
+                torch.set_num_threads(1)  # the pool of threads is not there in a forked process: it would be waited for
                 theirs.send_bytes(pickle.dumps(task(*pickle.loads(sent))))
 
             process = multiprocessing.get_context("fork").Process(target=work)
             process.start()
+            assert ours.poll(120), "the forked process does not answer"
             result = pickle.loads(ours.recv_bytes())
             process.join()
             return result
@@ -51,6 +54,16 @@ def test_without_the_package_a_function_stays_as_it_is(monkeypatch: pytest.Monke
     assert not is_lent(len)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Here as in the forked process, so that both round alike."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_comparison_runs_in_the_process_that_the_gpu_is_lent_to(
     tmp_path: Path, family: ModelFamily, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
