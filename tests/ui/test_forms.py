@@ -66,4 +66,4 @@ def test_a_known_prompt_an_empty_one_and_a_family_without_vocabulary_raise_no_ey
     assert forms.strange_words("two red apples, flat style", guide) == ()
     assert forms.strange_words("  ", guide) == ()
     assert forms.strange_words("zzz", None) == ()
-    assert read_prompt(replace(guide), "")[2] == ""
+    assert read_prompt(replace(guide), "")[2] == forms.ANY

@@ -275,6 +275,7 @@ def told(recorder: Recorder) -> dict[str, list[tuple[str, ...]]]:
     return messages
 
 
+@pytest.mark.slow
 def test_all_traffic_is_the_same_when_the_variants_change_places(
     tmp_path: Path, family: ModelFamily, generator: Generator
 ) -> None:
