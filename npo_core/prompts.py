@@ -47,8 +47,7 @@ class UnknownWord:
 def load_guide(path: str | Path) -> PromptGuide:
     """The guide in a `vocabulary.json`; raises InputError when it cannot be read or lacks a part."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        content.setdefault("motions", [])
+        content = {"motions": [], **json.loads(Path(path).read_text(encoding="utf-8"))}
         lists = {entry.name: tuple(content[entry.name]) for entry in fields(PromptGuide) if entry.name != "concepts"}
         return PromptGuide(concepts=dict(content["concepts"]), **lists)
     except (OSError, ValueError, KeyError, TypeError) as error:

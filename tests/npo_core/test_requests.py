@@ -66,7 +66,7 @@ def test_a_length_that_is_not_allowed_is_refused(change: dict[str, Any], sentenc
         ({"guidance_scale": math.nan}, "The guidance scale is nan;"),
         ({"alpha": -2.1}, "Alpha is -2.1; give a number from -2 to 4."),
         ({"beta": math.inf}, "Beta is inf; give a number from -2 to 4."),
-        ({"width_px": 72}, "The width in pixels is 72; give a multiple of 16 from 64 to 256."),
+        ({"width_px": 76}, "The width in pixels is 76; give a multiple of 8 from 64 to 256."),
         ({"height_px": 264}, "The height in pixels is 264; give a whole number from 64 to 256."),
         ({"variants": ("base", "best")}, "Unknown variant 'best'; choose from base, aligned, aligned_npo"),
         ({"variants": ()}, "No variant was asked for"),
