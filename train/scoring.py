@@ -6,17 +6,19 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from collection.statistics import Z_95, wilson_interval
+from npo_core.adapters import ROLES
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
+from npo_core.variants import VARIANTS
 from train.files import replacing
 from train.scorers import Scorer
 
@@ -47,27 +49,21 @@ def score_requests(
     """Makes every variant of `requests`, which agree in all but prompt and seed, and asks every scorer.
 
     A scorer that also knows whether it recognises the picture (`top1`) is asked that too. The pictures of the first
-    `rows` requests are kept. With a folder to `keep` scores in, what was scored there already is not made again: a
-    long measurement goes on after a kill, and several processes share one.
+    `rows` requests are kept. With a folder to `keep` scores in, a variant that was scored there already, alone or among
+    others, is not made again: a long measurement goes on after a kill, and several processes share one.
     """
-    starts = range(0, len(requests), batch_size)
-    batches = [requests[start : start + batch_size] for start in starts]
-    files = [keep and keep / f"{_fingerprint(generator, scorers, batch)}.npz" for batch in batches]
+    batches = [requests[start : start + batch_size] for start in range(0, len(requests), batch_size)]
+    drawn = -(-rows // batch_size)  # batches whose pictures are asked for
     scored, found = Scored(), {}
-    order = list(range(len(batches)))
+    rest = list(range(drawn, len(batches)))
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
-        random.shuffle(order)  # processes that share the folder seldom meet at one batch
+        random.shuffle(rest)  # processes that share the folder seldom meet at one batch
     with tqdm(total=len(requests), unit="prompt", leave=False) as bar:
-        for number in sorted(order, key=lambda number: starts[number] >= rows):
-            file, batch = files[number], batches[number]
-            if file is None or not file.exists() or starts[number] < rows:
-                found[number], pictures = _score_batch(generator, scorers, batch)
-                scored.rows += pictures[: rows - len(scored.rows)]
-                if file is not None:
-                    _save_scores(found[number], file)
-            else:
-                found[number] = _load_scores(file)
+        for number in [*range(min(drawn, len(batches))), *rest]:
+            batch = batches[number]
+            found[number], pictures = _score_batch(generator, scorers, batch, keep, anew=number < drawn)
+            scored.rows += pictures[: rows - len(scored.rows)]
             bar.update(len(batch))
     for name in requests[0].variants:
         parts = [found[number][name] for number in range(len(batches))]
@@ -76,38 +72,50 @@ def score_requests(
 
 
 def _score_batch(
-    generator: Generator, scorers: Mapping[str, Scorer], batch: Sequence[GenerationRequest]
+    generator: Generator,
+    scorers: Mapping[str, Scorer],
+    batch: Sequence[GenerationRequest],
+    keep: Path | None,
+    anew: bool,
 ) -> tuple[dict[str, Values], list[list[Image.Image]]]:
-    """Variant -> what was said of its pictures; and the pictures, one row a request."""
+    """Variant -> what was said of its pictures; and the pictures, one row a request, where any were made.
+
+    anew: make every variant, also those whose scores are kept.
+    """
+    names = batch[0].variants
+    files = {name: keep / f"{_fingerprint(generator, scorers, batch, name)}.npz" for name in names} if keep else {}
+    kept = {} if anew else {name: _load_scores(file) for name, file in files.items() if file.exists()}
+    missing = tuple(name for name in names if name not in kept)
+    if not missing:
+        return kept, []
     prompts = [request.prompt for request in batch]
-    made = [[open_image(s.media) for s in each.samples] for each in generator.generate_batch(batch)]
-    columns = zip(batch[0].variants, zip(*made, strict=True), strict=True)
-    return {name: _ask(scorers, list(pictures), prompts) for name, pictures in columns}, made
+    results = generator.generate_batch([replace(request, variants=missing) for request in batch])
+    made = [[open_image(sample.media) for sample in each.samples] for each in results]
+    for name, pictures in zip(missing, zip(*made, strict=True), strict=True):
+        kept[name] = _ask(scorers, list(pictures), prompts)
+        if keep is not None:
+            with replacing(files[name]) as opened:
+                np.savez(opened, **cast(Any, kept[name]))
+    return kept, made
 
 
-def _fingerprint(generator: Generator, scorers: Mapping[str, Scorer], batch: Sequence[GenerationRequest]) -> str:
-    """Of everything that the scores of a batch depend on, but the base and the scorers' weights."""
-    adapters = {role: each.sha256 for role, each in generator.adapters(batch[0].modality).items()}
-    resolved = [asdict(generator.validate_request(request)) for request in batch]
-    identity = [generator.family.name, adapters, list(scorers), resolved]
+def _fingerprint(
+    generator: Generator, scorers: Mapping[str, Scorer], batch: Sequence[GenerationRequest], variant: str
+) -> str:
+    """Of everything that one variant's scores depend on, but the base and the scorers' weights."""
+    adapters = generator.adapters(batch[0].modality)
+    identity: list[Any] = [generator.family.name, list(scorers)]
+    for request in map(generator.validate_request, batch):
+        mixes = VARIANTS[variant].mixes(request.alpha, request.beta)
+        used = [adapters[role].sha256 for role in ROLES if any(getattr(mix, role) for mix in mixes)]
+        others = {**asdict(request), "variants": None, "alpha": None, "beta": None}
+        identity += [[asdict(mix) for mix in mixes], used, others]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _save_scores(scores: Mapping[str, Values], file: Path) -> None:
-    flat: dict[str, Any] = {
-        f"{name}/{scorer}": value for name, values in scores.items() for scorer, value in values.items()
-    }
-    with replacing(file) as opened:
-        np.savez(opened, **flat)
-
-
-def _load_scores(file: Path) -> dict[str, Values]:
-    scores: dict[str, Values] = {}
+def _load_scores(file: Path) -> Values:
     with np.load(file) as arrays:
-        for key in arrays.files:
-            name, scorer = key.split("/")
-            scores.setdefault(name, {})[scorer] = arrays[key]
-    return scores
+        return {scorer: arrays[scorer] for scorer in arrays.files}
 
 
 def _ask(scorers: Mapping[str, Scorer], pictures: list[Image.Image], prompts: list[str]) -> Values:

@@ -17,7 +17,7 @@ from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
 from tests.tiny import tiny_family
 from train import evaluate, scorers
-from train.scoring import compare, summarise
+from train.scoring import compare, score_requests, summarise
 
 
 class Brightness:
@@ -54,6 +54,26 @@ def test_the_table_counts_same_seed_pairs_whatever_the_batches(tmp_path: Path, g
     assert row["win_rate"] == pytest.approx((bright[:, 1] > bright[:, 0]).mean())
     assert row["win_rate_95"][0] < row["win_rate"] < row["win_rate_95"][1] or row["win_rate"] in (0.0, 1.0)
     assert Image.open(tmp_path / "grid.png").size == (2 * 64 + 2, 5 * 66 - 2)
+
+
+def test_kept_scores_serve_every_table_that_asks_for_the_same_pictures(tmp_path: Path, generator: Generator) -> None:
+    judge, keep = {"brightness": Brightness()}, tmp_path / "kept"
+    requests = [
+        GenerationRequest(f"cat {seed}", seed=seed, variants=("base", "aligned", "aligned_npo")) for seed in range(3)
+    ]
+    aligned = [replace(request, variants=("aligned",)) for request in requests]
+    gentle = [replace(request, beta=0.5) for request in requests]
+    score_requests(generator, judge, aligned, batch_size=2, keep=keep)
+    first = {file: file.stat().st_mtime_ns for file in keep.iterdir()}
+    assert len(first) == 2
+    scored = score_requests(generator, judge, requests, batch_size=2, keep=keep)
+    assert len(list(keep.iterdir())) == 6
+    score_requests(generator, judge, gentle, batch_size=2, keep=keep)
+    assert len(list(keep.iterdir())) == 8, "beta changes aligned_npo alone"
+    assert {file: file.stat().st_mtime_ns for file in first} == first
+    plain = score_requests(generator, judge, requests, batch_size=2)
+    for name, values in plain.values.items():
+        assert values["brightness"] == pytest.approx(scored.values[name]["brightness"], abs=1e-3)
 
 
 def test_equal_scores_count_half() -> None:
