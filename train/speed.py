@@ -15,6 +15,7 @@ from train.config import TrainConfig
 HEADROOM = 0.9  # the share of the free memory that a plan may count on
 COMPILED_SAVES = 0.25  # the share of a step that compiled kernels save, at the least that was seen
 COMPILING_S = 150.0  # what compiling an SD1.5-sized UNet forwards and backwards takes
+LARGE_PROBE = 16  # examples in the larger of two probes: between 1 and 2, noise would be multiplied by the batch
 GIB = 2**30
 
 
@@ -37,8 +38,8 @@ def plan_speed(
 ) -> SpeedPlan:
     """Chooses for `examples` in a forward pass; `probe(n)` runs forward and backward on n of them.
 
-    On a GPU two small probes without checkpointing tell what one more example costs, in bytes and seconds; what the
-    batch needs is compared with what is free, and what compiling would save with what it takes.
+    On a GPU probes without checkpointing, of one example and of up to LARGE_PROBE, tell what one more costs, in bytes
+    and seconds; what the batch needs is compared with what is free, and what compiling would save with what it takes.
     """
     if device.type != "cuda":
         checkpointing, compiled = config.gradient_checkpointing == "on", config.compile == "on"
@@ -49,10 +50,12 @@ def plan_speed(
     set_checkpointing(config.gradient_checkpointing == "on")
     free = _free_bytes(device)
     try:
-        probe(1)  # the first one also loads kernels
-        (bytes_1, seconds_1), (bytes_2, seconds_2) = (_cost(device, probe, count) for count in (1, 2))
-        needed = bytes_1 + (examples - 1) * max(bytes_2 - bytes_1, 0)
-        step_s = (seconds_1 + (examples - 1) * max(seconds_2 - seconds_1, 0)) * config.gradient_accumulation_steps
+        bytes_1, seconds_1 = _cost(device, probe, 1)
+        large = min(max(examples, 2), LARGE_PROBE)
+        bytes_large, seconds_large = _cost(device, probe, large)
+        more = (examples - 1) / (large - 1)
+        needed = bytes_1 + round(more * max(bytes_large - bytes_1, 0))
+        step_s = (seconds_1 + more * max(seconds_large - seconds_1, 0)) * config.gradient_accumulation_steps
     except torch.cuda.OutOfMemoryError:
         needed, step_s = free + 1, 0.0
     checkpointing, why = _checkpoints(config, examples, needed, free)
@@ -92,6 +95,7 @@ def _free_bytes(device: torch.device) -> int:
 
 def _cost(device: torch.device, probe: Callable[[int], None], examples: int) -> tuple[int, float]:
     """(how far a probe raises the allocated memory at its peak, in bytes; how long it takes, in seconds)."""
+    probe(examples)  # the first of a size also loads and chooses kernels
     torch.cuda.synchronize(device)
     before, started_s = torch.cuda.memory_allocated(device), time.perf_counter()
     torch.cuda.reset_peak_memory_stats(device)

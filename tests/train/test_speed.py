@@ -42,6 +42,17 @@ def test_compilation_is_for_runs_that_earn_it_back(tmp_path: Path) -> None:
     assert plan(tmp_path, 760, 16).compile
 
 
+@pytest.mark.parametrize("noise_s", [-0.003, 0.003])
+def test_a_little_noise_does_not_compile_a_short_run_of_large_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: None, noise_s: float
+) -> None:
+    """A small UNet takes 40 ms whatever the batch; 3 ms of noise, times the 256 of a batch, must not look like more."""
+    monkeypatch.setattr(
+        speed, "_cost", lambda device, probe, count: (count * GIB // 64, 0.04 + (noise_s if count > 1 else 0.0))
+    )
+    assert not plan(tmp_path, 1000, 256).compile
+
+
 @pytest.mark.usefixtures("gpu")
 def test_what_was_asked_for_is_done(tmp_path: Path) -> None:
     asked = plan(tmp_path, 10, 16, gradient_checkpointing="on", compile="on")
