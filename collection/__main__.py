@@ -16,9 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
-from collection.engine import shown
 from collection.errors import InputError
 from collection.export import EXPORTERS, IMPORTERS
+from collection.faults import shown
 from collection.hub import push_to_hub
 from collection.records import ROLES
 from collection.report import as_json, as_text, summarise
@@ -231,7 +231,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--role", choices=ROLES, help="only this role")
 
     command = add_command(commands, "backup", backup)
-    command.add_argument("folder", type=Path, help="where to put npo.db and media/")
+    command.add_argument("folder", type=Path, help="where to put npo.db (PostgreSQL: npo.dump) and media/")
     add_command(commands, "verify", verify)
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Final, Self
 
 from sqlalchemy.orm import Session
 
-from collection.engine import check_url, clear_errors, for_writing, open_engine
+from collection.engine import BUSY_TIMEOUT_S, check_url, for_reading, for_writing, open_engine
+from collection.errors import TryAgainError
+from collection.faults import clear_errors, try_for_a_while
 from collection.media_files import MediaFiles
 from collection.migrate import upgrade
 
@@ -30,7 +33,8 @@ class Database:
         self.url = check_url(url)
         self.media = MediaFiles(data_dir)
         self._engine = open_engine(self.url, create=create)
-        with clear_errors(self.url):
+        self._turn = threading.Lock() if self.url.get_backend_name() == "sqlite" else None
+        with clear_errors(self.url, opening=True):
             upgrade(self._engine)
 
     def close(self) -> None:
@@ -48,11 +52,39 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that sees one moment of the database."""
-        with clear_errors(self.url), Session(self._engine) as session, session.begin():
+        with clear_errors(self.url), Session(for_reading(self._engine)) as session:
+            self._begin(session)
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction that is on the disk when the block ends, and undone when it raises."""
-        with clear_errors(self.url), Session(for_writing(self._engine)) as session, session.begin():
+        with self._turn_to_write(), clear_errors(self.url), Session(for_writing(self._engine)) as session:
+            self._begin(session)
             yield session
+            session.flush()
+            with clear_errors(self.url, committing=True):
+                session.commit()
+
+    def _begin(self, session: Session) -> None:
+        """Begins the transaction; waits a while for a database that is away, since nothing has been said yet."""
+
+        def begin() -> None:
+            with clear_errors(self.url):
+                session.connection()
+
+        try_for_a_while(begin)
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """Threads of one process take turns on a SQLite file, for it can be written by one at a time only, and who
+        waits for its lock looks again every now and then instead of being woken."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
+            raise TryAgainError("The database has more to do than it can; try again in a moment.", undone=True)
+        try:
+            yield
+        finally:
+            self._turn.release()

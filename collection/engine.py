@@ -1,38 +1,38 @@
-"""Opens the engine: checks the URL, sets SQLite up so that a committed vote stays committed, words the errors."""
+"""Opens the engine: checks the URL, sets the database up so that a committed vote stays committed."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 
 from collection.errors import InputError
+from collection.faults import shown
 
 BUSY_TIMEOUT_S: Final = 10.0
-SUPPORTED: Final = {
-    "sqlite": "sqlite:///data/npo.db",
-    "sqlite+pysqlite": "sqlite:///data/npo.db",
-    "postgresql": "postgresql://user@host/name",
-    "postgresql+psycopg": "postgresql+psycopg://user@host/name",
+SUPPORTED: Final = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+MOUNT: Final = "mount"  # sqlite:////data/npo.db?mount=network
+MOUNTS: Final = ("local", "network")
+SERVER_POOL: Final = {
+    "pool_size": 10,  # of each process; the server's max_connections (100) has to hold all of them
+    "max_overflow": 10,
+    "pool_timeout": 10,
+    "pool_recycle": 1800,
+    "pool_pre_ping": True,  # a connection that a restarted server forgot is replaced before it is used
 }
-# What the driver says, and what a person can do about it.
-ADVICE: Final = (
-    ("not a database", "it is damaged or no SQLite file; restore a backup or give another database URL"),
-    ("malformed", "it is damaged; restore a backup or give another database URL"),
-    ("readonly", "it cannot be written; make the file and its folder writable or give another database URL"),
-    ("unable to open", "it cannot be opened; make its folder writable or give another database URL"),
-    ("locked", "another process keeps it locked; close that process and try again"),
-    ("I/O error", "the disk or its file system fails; move the database to a local disk"),
-    ("already exists", "another program's tables are in it; give another database URL"),
-    ("full", "the disk is full; free some space and try again"),
-)
+SERVER_CONNECTION: Final = {  # for libpq: a server that vanished is noticed in seconds, not in hours
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "application_name": "npo-lab",
+}
 
 
 def check_url(text: str) -> URL:
@@ -48,8 +48,15 @@ def check_url(text: str) -> URL:
             f"The database scheme {url.drivername!r} is unknown; "
             "use a URL such as sqlite:///data/npo.db or postgresql://user@host/name."
         )
-    if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
-        raise InputError("A database in memory would forget every vote; name a file, such as sqlite:///data/npo.db.")
+    if url.get_backend_name() == "sqlite":
+        if (url.database or ":memory:") == ":memory:":
+            raise InputError(
+                "A database in memory would forget every vote; name a file, such as sqlite:///data/npo.db."
+            )
+        if url.query.get(MOUNT, MOUNTS[0]) not in MOUNTS:
+            raise InputError(
+                f"The database lies on a mount of the kind {url.query[MOUNT]!r}; choose from {', '.join(MOUNTS)}."
+            )
     return url
 
 
@@ -68,10 +75,7 @@ def open_engine(url: URL, *, create: bool = True) -> Engine:
     if not create and not path.exists():
         raise InputError(f"There is no database at {path}; start the app once or run `python -m collection init`.")
     _make_writable_folder(path)
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-    event.listen(engine, "connect", _set_up_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
+    return _file_engine(url)
 
 
 def for_writing(engine: Engine) -> Engine:
@@ -79,36 +83,43 @@ def for_writing(engine: Engine) -> Engine:
     return engine.execution_options(npo_writes=True)
 
 
-@contextmanager
-def clear_errors(url: URL) -> Iterator[None]:
-    """Turns what a person can mend (a lock, a full disk, a server that is down) into one sentence.
-
-    Anything else a driver raises is a bug of ours and stays as it is.
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        reason = " ".join(str(error.orig).split()).rstrip(".")
-        advice = next((hint for word, hint in ADVICE if word in reason), None)
-        if isinstance(error, OperationalError) and url.get_backend_name() != "sqlite":
-            advice = advice or "check the database URL and the server"
-        if advice is None or isinstance(error, IntegrityError):
-            raise
-        raise InputError(f"The database {shown(url)} cannot be used ({reason}): {advice}.") from error
-
-
-def shown(url: URL) -> str:
-    """How a message names the database: never with its password."""
-    return str(sqlite_path(url) or url.render_as_string(hide_password=True))
+def for_reading(engine: Engine) -> Engine:
+    """The same engine for transactions that see one moment of the database (SQLite's always do)."""
+    if engine.dialect.name != "postgresql":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def _server_engine(url: URL) -> Engine:
+    settings = {name: value for name, value in SERVER_CONNECTION.items() if name not in url.query}
     try:
-        return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, connect_args=settings, **SERVER_POOL)
     except ModuleNotFoundError as error:
         raise InputError(
             f"The database {shown(url)} needs the package {error.name!r}; run `pip install 'psycopg[binary]'`."
         ) from None
+    event.listen(engine, "connect", _set_up_postgresql)
+    return engine
+
+
+def _set_up_postgresql(connection: Any, _record: Any) -> None:
+    connection.autocommit = True
+    connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S:.0f}s'")  # as SQLite: nobody waits for ever
+    connection.autocommit = False
+
+
+def _file_engine(url: URL) -> Engine:
+    plain, arguments = url.difference_update_query([MOUNT]), {"timeout": BUSY_TIMEOUT_S}
+    if url.query.get(MOUNT) == "network":
+        shared: dict[str, Any] = {"check_same_thread": False}  # the threads take turns on the only connection
+        one: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": BUSY_TIMEOUT_S}
+        engine = create_engine(plain, connect_args=arguments | shared, poolclass=QueuePool, **one)
+        event.listen(engine, "connect", _set_up_network_mount)
+    else:
+        engine = create_engine(plain, connect_args=arguments)
+        event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
 
 
 def _make_writable_folder(path: Path) -> None:
@@ -128,11 +139,25 @@ def _make_writable_folder(path: Path) -> None:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    _set_up_durably(connection)
+    _use_write_ahead_log(connection)
+
+
+def _set_up_network_mount(connection: sqlite3.Connection, _record: Any) -> None:
+    """No write-ahead log, whose shared memory a network mount cannot give, and no lock that is given back: locks of
+    network mounts are not to be relied upon, so this process keeps the file for itself from the first moment."""
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    _set_up_durably(connection)
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("COMMIT")
+
+
+def _set_up_durably(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk before it returns
-    _use_write_ahead_log(connection)
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:

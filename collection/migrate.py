@@ -18,8 +18,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, text
 
-from collection.engine import for_writing, open_engine, shown
+from collection.engine import for_writing, open_engine
 from collection.errors import InputError
+from collection.faults import shown
 
 POSTGRESQL_LOCK: Final = 0x4E504F  # "NPO": any number that all our processes agree on
 
@@ -56,6 +57,7 @@ def upgrade(engine: Engine) -> None:
         )
     with for_writing(engine).begin() as connection:
         if connection.dialect.name == "postgresql":  # SQLite's write lock is held already
+            connection.execute(text("SET LOCAL lock_timeout = 0"))  # however long the first of them takes
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": POSTGRESQL_LOCK})
         command.upgrade(alembic_config(connection), "head")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Select, case, cast, func, or_, select
 from sqlalchemy.orm import aliased
 
 from collection.models import (
@@ -185,7 +185,7 @@ def totals(family: str | None, modality: str | None, study: str | None) -> Selec
     people, comparisons = per("participant"), per("comparison")
     votes = people.c.wins_a + people.c.wins_b + people.c.ties + people.c.both_bad
     return select(
-        select(func.coalesce(func.sum(votes), 0)).scalar_subquery(),
+        select(func.coalesce(cast(func.sum(votes), BigInteger), 0)).scalar_subquery(),  # not PostgreSQL's decimal
         select(func.count(people.c.key.distinct())).scalar_subquery(),
         select(func.count(comparisons.c.key.distinct())).scalar_subquery(),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,10 +13,11 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, undefer
 
 from collection import queries
+from collection.backups import copy_database
 from collection.checks import check_latents, check_one_of
 from collection.database import Database
-from collection.engine import clear_errors, sqlite_path
 from collection.errors import InputError
+from collection.faults import clear_errors
 from collection.media_files import MediaFiles, write_durably
 from collection.models import (
     LATENTS_DTYPE,
@@ -149,43 +149,19 @@ class Upkeep(Database):
         return ImportReport(new[Generation], new[StoredBallot], new[StoredVote])
 
     def backup(self, folder: Path | str) -> Path:
-        """Copies the database, while in use, to FOLDER/npo.db, and the media files not yet there; returns the copy.
+        """Copies the database, while in use, to FOLDER/npo.db (PostgreSQL: npo.dump), and the media files not yet
+        there; returns the copy. See backups.py for the way back.
 
         The copy is one moment of the database, checked, and replaces an older one only when whole.
         """
-        source = sqlite_path(self.url)
-        if source is None:
-            raise InputError("Only a SQLite database is copied here; back up a PostgreSQL server with pg_dump.")
-        target = Path(folder) / "npo.db"
-        if target.resolve() == source.resolve():
-            raise InputError(f"The backup {target} would replace the database itself; give another folder.")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_suffix(".part")
-            with clear_errors(self.url):
-                self._copy_database(part)
+            part, target = copy_database(self.url, self._engine, Path(folder))
             for path in self.media:  # after the rows that need them, which may have become more meanwhile
                 _copy_once(path, target.parent / "media" / path.relative_to(self.media.folder))
             part.replace(target)
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"The backup cannot be written to {folder} ({error}); give another folder.") from None
         return target
-
-    def _copy_database(self, part: Path) -> None:
-        part.unlink(missing_ok=True)
-        copy = sqlite3.connect(part)
-        try:
-            with self._engine.connect() as connection:
-                connection.rollback()
-                cast(sqlite3.Connection, connection.connection.driver_connection).backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
-            found = copy.execute("PRAGMA integrity_check").fetchone()[0]
-        finally:
-            copy.close()
-        if found != "ok":
-            raise InputError(f"The copy of the database is damaged ({found}); run `python -m collection verify`.")
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
 
     def verify(self) -> list[str]:
         """What is wrong with the database and its media files, a sentence each; nothing is changed."""

@@ -25,6 +25,13 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def store(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store that the commands find too."""
+    monkeypatch.setenv("NPO_DATABASE_URL", store.url.render_as_string(hide_password=False))
+    return store
+
+
+@pytest.fixture
 def voted(store: Store) -> Store:
     ids = add_comparison(store)
     for choice in ("left", "right", "tie"):
@@ -91,7 +98,10 @@ def test_backup_and_verify_say_what_they_found(
     voted: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["backup", "safe"]) == 0
-    assert (tmp_path / "safe" / "npo.db").is_file()
+    assert (
+        f"Backed up to safe/npo.{'db' if voted.url.get_backend_name() == 'sqlite' else 'dump'}."
+        in capsys.readouterr().out
+    )
     next(iter(voted.media)).unlink()
     assert main(["verify"]) == 1
     assert "is missing" in capsys.readouterr().out

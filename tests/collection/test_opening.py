@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from collection.errors import InputError
 from collection.store import Store
@@ -31,8 +31,8 @@ def test_a_database_opened_again_keeps_what_it_had(tmp_path: Path) -> None:
         assert store.get_generation(ids["base"]).variant == "base"
 
 
-def test_sqlite_is_set_up_so_that_a_commit_survives_a_power_cut(store: Store) -> None:
-    with store.reading() as session:
+def test_sqlite_is_set_up_so_that_a_commit_survives_a_power_cut(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store, store.reading() as session:
         settings = {
             name: session.execute(text(f"PRAGMA {name}")).scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -107,7 +107,7 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> 
 
 
 def test_a_mistake_of_ours_is_not_blamed_on_the_person(store: Store) -> None:
-    with pytest.raises(OperationalError), store.reading() as session:
+    with pytest.raises(DBAPIError), store.reading() as session:
         session.execute(text("SELECT nothing FROM nowhere"))
 
 
@@ -137,6 +137,7 @@ def test_a_read_only_database_is_refused_on_opening_not_at_the_first_vote(tmp_pa
 
 def test_a_database_that_stays_locked_gets_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collection.engine.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("collection.faults.PATIENCE_S", 0.1)
     with open_store(tmp_path) as one, open_store(tmp_path) as other, one.writing() as session:
         session.execute(text("SELECT 1"))  # takes the write lock
         with pytest.raises(InputError, match="another process keeps it locked"):

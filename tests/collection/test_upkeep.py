@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from collection.errors import InputError
 from collection.records import TALLY_DIMENSIONS
 from collection.store import Store
 from tests.collection.helpers import add_comparison, cast, open_store
+from tests.postgres import drop_database, new_database
 
 
 def test_erasing_a_person_deletes_all_that_is_theirs_and_nothing_else(store: Store) -> None:
@@ -71,26 +76,74 @@ def test_erasing_an_unknown_person_is_refused(store: Store) -> None:
         store.erase_participant("nobody")
 
 
-def test_a_backup_opens_as_a_database_with_everything(store: Store, tmp_path: Path) -> None:
+def restored(backup: Path, request: pytest.FixtureRequest) -> Store:
+    """What the README says of a restored backup: a file is opened where it lies, a dump goes into a new database."""
+    if backup.suffix == ".db":
+        return Store(f"sqlite:///{backup}", backup.parent)
+    url = new_database(request.getfixturevalue("postgres_server"))
+    request.addfinalizer(lambda: drop_database(url))
+    subprocess.run(["pg_restore", "--no-owner", "--dbname", url, str(backup)], check=True)
+    return Store(url, backup.parent)
+
+
+def test_a_backup_opens_as_a_database_with_everything(
+    store: Store, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     ids, person = add_comparison(store), store.create_participant()
     cast(store, person, ids["base"], ids["aligned"], "left")
     target = store.backup(tmp_path / "backup")
     cast(store, person, ids["base"], ids["aligned_npo"], "left")
-    assert [path.name for path in sorted(target.parent.iterdir())] == ["media", "npo.db"]
-    with Store(f"sqlite:///{target}", target.parent) as copy:
+    assert [path.name for path in sorted(target.parent.iterdir())] == ["media", target.name]
+    with restored(target, request) as copy:
         assert copy.totals().votes == 1
         assert copy.verify() == []
-    store.backup(tmp_path / "backup")
-    with Store(f"sqlite:///{target}", target.parent) as copy:
+        cast(copy, copy.create_participant(), ids["base"], ids["aligned"], "left")
+    again = store.backup(tmp_path / "another")
+    with restored(again, request) as copy:
         assert copy.totals().votes == 2
+    assert store.backup(tmp_path / "another") == again
 
 
-def test_a_backup_never_replaces_the_database_itself(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="would replace the database itself"):
+def test_a_backup_made_while_people_vote_is_one_sound_moment(
+    store: Store, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    ids, stop = add_comparison(store), threading.Event()
+
+    def vote_on() -> int:
+        count = 0
+        while not stop.is_set():
+            cast(store, store.create_participant(), ids["base"], ids["aligned"], "left")
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        voters = [pool.submit(vote_on) for _ in range(3)]
+        while store.totals().votes < 20:
+            time.sleep(0.01)
+        before, target, after = store.totals().votes, store.backup(tmp_path / "backup"), store.totals().votes
+        stop.set()
+        said = sum(voter.result() for voter in voters)
+    assert store.totals().votes == said
+    with restored(target, request) as copy:
+        assert before <= copy.totals().votes <= after
+        assert copy.verify() == []
+
+
+def test_a_backup_never_replaces_the_database_itself(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store, pytest.raises(InputError, match="would replace the database itself"):
         store.backup(tmp_path)
+
+
+def test_a_backup_that_cannot_be_written_or_made_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         store.backup(tmp_path / "file" / "below")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if store.url.get_backend_name() == "postgresql":
+        with pytest.raises(InputError, match="pg_dump is not installed"):
+            store.backup(tmp_path / "backup")
 
 
 def test_verify_finds_what_is_missing_damaged_or_unknown(store: Store) -> None:
