@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
             report["tables"].append(evaluate(generator, scorers, at_scale, options.batch_size, grid, options.keep))
             print(as_text(report["tables"][-1]), flush=True)
         if shares:
-            report["shares"] = cross_shares(generator, scorers, requests, shares, options.batch_size)
+            report["shares"] = cross_shares(generator, scorers, requests, shares, options.batch_size, options.keep)
             print(as_markdown_shares(report["shares"]), flush=True)
         if longer is not None:
             names = (("aligned",), (NPO,))
@@ -205,13 +205,15 @@ def cross_shares(
     requests: Sequence[GenerationRequest],
     shares: Sequence[tuple[float, float]],
     batch_size: int = 8,
+    keep: Path | None = None,
 ) -> list[dict[str, Any]]:
     """aligned_npo against aligned at every (alpha, beta), on the same noise: one row each, and scorer."""
-    plain = score_requests(generator, scorers, [replace(r, variants=("aligned",)) for r in requests], batch_size)
+    alone = [replace(request, variants=("aligned",)) for request in requests]
+    plain = score_requests(generator, scorers, alone, batch_size, keep=keep)
     rows = []
     for alpha, beta in shares:
         mixed = [replace(request, variants=(NPO,), alpha=alpha, beta=beta) for request in requests]
-        values = {**plain.values, **score_requests(generator, scorers, mixed, batch_size).values}
+        values = {**plain.values, **score_requests(generator, scorers, mixed, batch_size, keep=keep).values}
         rows += [{"alpha": alpha, "beta": beta, **compare(NPO, "aligned", values, scorer)} for scorer in scorers]
     return rows
 
