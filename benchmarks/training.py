@@ -34,9 +34,10 @@ from npo_core.pipelines import load_pipeline
 from train.config import TrainConfig, fastest_precision
 from train.data import PreferencePair
 from train.files import write_json
-from train.loop import StepMetrics, train_adapter
+from train.loop import train_adapter
 from train.losses import LOSSES, implicit_reward
 from train.model import ReferenceSwitch, fast_attention, trainable_lora
+from train.run import StepMetrics
 
 WARM_UP = 3  # steps not counted
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
@@ -285,7 +286,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("train.loop").setLevel(logging.INFO)
+    logging.getLogger("train.run").setLevel(logging.INFO)
     hush_libraries()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(options, Path(folder))

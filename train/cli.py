@@ -38,7 +38,7 @@ from train.options import add_place_flags, add_training_flags, check_output_dir,
 from train.records import read_sources
 
 if TYPE_CHECKING:
-    from train.loop import TrainResult
+    from train.run import TrainResult
     from train.validation import Validator
 
 METHODS: dict[Role, str] = {"negative": "NPO", "aligned": "DPO"}

@@ -19,7 +19,7 @@ from train.config import TrainConfig
 from train.records import prepare_folder
 
 if TYPE_CHECKING:
-    from train.loop import TrainResult
+    from train.run import TrainResult
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from npo_core.weights import AdapterWeights
 from train.config import TrainConfig
 from train.data import PairSet, PreferencePair
 from train.draws import DrawPlan
-from train.loop import Task, TrainResult, train_objective
+from train.loop import train_objective
 from train.model import merged
 from train.network import Network, PromptTable, encode_prompts
 from train.objectives import timestep_bounds
+from train.run import Task, TrainResult
 from train.sampling import DdimPath
 from train.scorers import DifferentiableScorer, Scorer
 from train.validation import Validator

@@ -33,9 +33,9 @@ from train.options import add_place_flags, add_training_flags, check_output_dir,
 if TYPE_CHECKING:
     import torch
 
-    from train.loop import TrainResult
     from train.network import Network, PromptTable
     from train.objectives import Picture
+    from train.run import TrainResult
 
 METHOD = "Self-NPO"
 SAMPLING_STEPS, KEEP_STEPS = 20, 8
@@ -122,9 +122,10 @@ def train_on_truncated(
     resume."""
     hush_libraries()
     from npo_core.pipelines import load_pipeline
-    from train.loop import Task, train_objective
+    from train.loop import train_objective
     from train.network import encode_prompts
     from train.objectives import DenoisingObjective
+    from train.run import Task
 
     pipeline = load_pipeline(family)
     size_px = (family.height_px, family.width_px)

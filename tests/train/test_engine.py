@@ -17,7 +17,8 @@ from npo_core.weights import LowRankWeights, load_adapter
 from tests.tiny import tiny_pipeline, tiny_weights
 from tests.train.helpers import random_pairs, small_config, weights_in
 from train.data import reverse_pairs
-from train.loop import StepMetrics, train_adapter
+from train.loop import train_adapter
+from train.run import StepMetrics
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,12 @@ from npo_core.errors import InputError
 from npo_core.weights import load_adapter
 from tests.tiny import tiny_family, tiny_pipeline, tiny_scheduler
 from tests.train.helpers import random_pairs, small_config, weights_in
+from train.config import TrainConfig
 from train.data import PreferencePair, reverse_pairs
-from train.loop import StepMetrics, TrainConfig, learning_rate_at, train_adapter
+from train.loop import train_adapter
 from train.model import NoiseSchedule, ReferenceSwitch, trainable_lora
 from train.network import encode_prompts
+from train.run import StepMetrics, learning_rate_at
 
 
 class PulledPlugError(Exception):

@@ -23,10 +23,10 @@ from npo_core.families import get_family
 from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media import open_image
 from npo_core.weights import load_adapter, save_adapter
-from train.config import fastest_precision
+from train.config import TrainConfig, fastest_precision
 from train.data import PreferencePair, reverse_pairs
 from train.emoji.prompts import draw_prompts, pair_concepts
-from train.loop import TrainConfig, train_adapter
+from train.loop import train_adapter
 from train.losses import LOSSES
 from train.model import sampling_precision
 
