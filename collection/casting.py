@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
 
 from sqlalchemy import Executable
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from collection import queries
 from collection.checks import check_one_of, check_response_time
+from collection.dialects import insert_or_change
 from collection.errors import InputError
 from collection.models import BallotRow, GenerationRow, VoteRow, new_id, now, require_participant
 from collection.records import BALLOT_KINDS, CHOICES, Choice, NewBallot, Reveal
@@ -56,46 +56,43 @@ def record_votes(
             raise InputError(f"The ballot id {ballot_id!r} is no text; send the one that was issued.")
         check_one_of("choice", choice, CHOICES)
     ballot_ids = {ballot_id for ballot_id, _ in answers}
-    found = {row[0].id: row for row in session.execute(queries.ballots_to_answer(ballot_ids))}
-    reveals = []
-    with counted(session, participant_id, VoteRow.ballot_id.in_(ballot_ids)):
+    reveals, moment = [], now()
+    with counted(session, [participant_id], ballot_ids=ballot_ids):
+        rows = session.execute(queries.ballots_to_answer(), {"ballot_ids": list(ballot_ids)})
+        found = {row[0].id: row for row in rows}
         for ballot_id, choice in answers:
             if ballot_id not in found or found[ballot_id][0].participant_id != participant_id:
                 raise InputError(f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot.")
             ballot, family, modality, left_variant, right_variant, flag, assigned = found[ballot_id]
             if assigned != in_study:
                 raise InputError(f"The ballot {ballot_id!r} belongs to a study; answer it on the page of that study.")
-            session.execute(
-                _upsert(
-                    session,
-                    ballot_id=ballot.id,
-                    participant_id=ballot.participant_id,
-                    choice=choice,
-                    response_time_s=response_time_s,
-                    flag=flag,
-                    family=family,
-                    modality=modality,
-                    left_variant=left_variant,
-                    right_variant=right_variant,
-                    blind=ballot.blind,
-                    kind=ballot.kind,
-                    study=ballot.study,
-                )
-            )
+            vote = {
+                "id": new_id(),
+                "ballot_id": ballot.id,
+                "participant_id": ballot.participant_id,
+                "choice": choice,
+                "first_choice": choice,
+                "response_time_s": response_time_s,
+                "withdrawn": False,
+                "flag": flag,
+                "family": family,
+                "modality": modality,
+                "left_variant": left_variant,
+                "right_variant": right_variant,
+                "blind": ballot.blind,
+                "kind": ballot.kind,
+                "study": ballot.study,
+                "created_at": moment,
+                "changed_at": moment,
+            }
+            session.connection().execute(_keep_vote(session.get_bind().dialect.name), vote)
             reveals.append(Reveal(ballot_id, choice, left_variant, right_variant))
     return reveals
 
 
-def _upsert(session: Session, **vote: Any) -> Executable:
+@cache
+def _keep_vote(dialect: str) -> Executable:
     """Inserts a vote, or changes the choice of the one that this person gave on this ballot before."""
-    moment = now()
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    new = {"id": new_id(), "first_choice": vote["choice"], "withdrawn": False, "created_at": moment}
-    return (
-        insert(VoteRow)
-        .values(**vote, **new, changed_at=moment)
-        .on_conflict_do_update(
-            index_elements=["ballot_id", "participant_id"],
-            set_={"choice": vote["choice"], "withdrawn": False, "changed_at": moment},
-        )
-    )
+    new = insert_or_change(dialect, VoteRow)
+    changed = {name: getattr(new.excluded, name) for name in ("choice", "withdrawn", "changed_at")}
+    return new.on_conflict_do_update(index_elements=["ballot_id", "participant_id"], set_=changed)
