@@ -21,7 +21,8 @@ from collection.copying import Progress, TableCopy, copy_tables
 from collection.database import Database
 from collection.errors import InputError
 from collection.faults import clear_errors, patient, shown
-from collection.media_files import MediaFiles, write_durably
+from collection.media import Media, copy_media
+from collection.media_files import MediaFiles, content_name
 from collection.models import (
     LATENTS_DTYPE,
     AssignmentRow,
@@ -175,8 +176,8 @@ class Upkeep(Database):
         """
         try:
             part, target = copy_database(self.url, self._engine, Path(folder))
-            for path in self.media:  # after the rows that need them, which may have become more meanwhile
-                _copy_once(path, target.parent / "media" / path.relative_to(self.media.folder))
+            # after the rows that need them, which may have become more meanwhile
+            copy_media(self.media, MediaFiles(target.parent / "media"))
             part.replace(target)
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"The backup cannot be written to {folder} ({error}); give another folder.") from None
@@ -189,9 +190,7 @@ class Upkeep(Database):
         """
         if self.url == target.url:
             raise InputError(f"{shown(self.url)} cannot be copied to itself; give the URL of another database.")
-        if target.media.folder.resolve() != self.media.folder.resolve():
-            for path in self.media:
-                _copy_once(path, target.media.folder / path.relative_to(self.media.folder))
+        copy_media(self.media, target.media)
         with clear_errors(target.url, opening=True), clear_errors(self.url, opening=True):
             return copy_tables(self._engine, target._engine, progress)
 
@@ -213,13 +212,13 @@ class Upkeep(Database):
                 select(GenerationRow).options(undefer(GenerationRow.latents)).execution_options(yield_per=100)
             )
             for row in rows:
-                expected.add(self.media.path(row.media_sha256, row.media_type))
+                expected.add(content_name(row.media_sha256, row.media_type))
                 problems += _problems_of(row, self.media)
-        problems += [f"No generation knows the media file {path}." for path in self.media if path not in expected]
-        return problems
+        strangers = (self.media.where(name) for name in self.media.names() if name not in expected)
+        return problems + [f"No generation knows the media file {place}." for place in strangers]
 
 
-def _import_generation(session: Session, record: Generation, media: MediaFiles) -> bool:
+def _import_generation(session: Session, record: Generation, media: Media) -> bool:
     check_latents(record.latents)
     if record.media is not None:
         media.write(record.media, record.media_sha256, record.media_type)
@@ -271,20 +270,14 @@ def _import_vote(session: Session, record: StoredVote) -> bool:
     return True
 
 
-def _copy_once(source: Path, target: Path) -> None:
-    """Copies a file named after its content, unless it is there already."""
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(target, source.read_bytes())
-
-
-def _problems_of(row: GenerationRow, media: MediaFiles) -> list[str]:
+def _problems_of(row: GenerationRow, media: Media) -> list[str]:
     problems = []
-    path = media.path(row.media_sha256, row.media_type)
-    if not path.exists():
-        problems.append(f"The media file {path} of generation {row.id} is missing.")
-    elif hashlib.sha256(path.read_bytes()).hexdigest() != row.media_sha256:
-        problems.append(f"The media file {path} of generation {row.id} is damaged.")
+    name = content_name(row.media_sha256, row.media_type)
+    content = media.content(name)
+    if content is None:
+        problems.append(f"The media file {media.where(name)} of generation {row.id} is missing.")
+    elif hashlib.sha256(content).hexdigest() != row.media_sha256:
+        problems.append(f"The media file {media.where(name)} of generation {row.id} is damaged.")
     if row.latents is not None:
         values = math.prod(int(size) for size in (row.latents_shape or "0").split("x"))
         if len(row.latents) != values * LATENTS_DTYPE.itemsize:
