@@ -90,14 +90,15 @@ def _statements(backend: str) -> list[str]:
     choice = f"CASE WHEN {chance} < 40 THEN 'left' WHEN {chance} < 75 THEN 'right' "
     choice += f"WHEN {chance} < 90 THEN 'tie' ELSE 'both_bad' END"
     yes, no = ("1", "0") if backend == "sqlite" else ("true", "false")
+    sides = f"{at} || '-' || {left}, {at} || '-' || {right}"
     return [
-        f"INSERT INTO ballots (id, left_generation_id, right_generation_id, participant_id, blind, kind, "
-        f"comparison_id, created_at) {NUMBERS} SELECT 'b' || n, {at} || '-' || {left}, {at} || '-' || {right}, 'p' || n % :people, "
-        f"{yes}, 'normal', 'c' || {at}, {moment} FROM numbers",
-        f"INSERT INTO votes (id, ballot_id, participant_id, choice, first_choice, withdrawn, family, modality, "
+        "INSERT INTO ballots (id, left_generation_id, right_generation_id, participant_id, blind, kind, "
+        f"comparison_id, created_at) {NUMBERS} SELECT 'b' || n, {sides}, 'p' || (n % :people), {yes}, 'normal', "
+        f"'c' || {at}, {moment} FROM numbers",
+        "INSERT INTO votes (id, ballot_id, participant_id, choice, first_choice, withdrawn, family, modality, "
         f"left_variant, right_variant, blind, kind, created_at, changed_at) {NUMBERS} SELECT 'v' || n, 'b' || n, "
-        f"'p' || n % :people, {choice}, {choice}, {no}, 'emoji', 'image', {left}, {right}, {yes}, 'normal', {moment}, "
-        f"{moment} FROM numbers",
+        f"'p' || (n % :people), {choice}, {choice}, {no}, 'emoji', 'image', {left}, {right}, {yes}, 'normal', "
+        f"{moment}, {moment} FROM numbers",
     ]
 
 
@@ -137,20 +138,21 @@ def export_memory(store: Store, votes: int, file: Path) -> tuple[float, float]:
 def measure(store: Store, repeats: int, study_items: int) -> None:
     """Times what people wait for."""
     rng = random.Random(0)
-    new, busy = store.create_participant(), "p0"
     plan = make_study(store, prompts=study_items)
+    new = iter([store.create_participant() for _ in range(repeats + 1)])
+    busy = iter([f"p{number}" for number in range(repeats + 1)])
     members = iter([enrol(store, plan.name).participant_id for _ in range(repeats + 1)])
-    waiting: list[str] = []
+    given: list[tuple[str, str]] = []
 
     def next_of(person: str) -> None:
         ballot = store.next_ballot(person, rng)
-        if ballot is not None:
-            waiting.append(ballot.ballot_id)
-            store.vote(ballot.ballot_id, person, "skip")  # so that the next call finds another one
+        assert ballot is not None
+        given.append((ballot.ballot_id, person))
 
     timed: dict[str, Callable[[], object]] = {
-        "next ballot and a vote on it, somebody new": lambda: next_of(new),
-        "next ballot and a vote on it, somebody who judged much": lambda: next_of(busy),
+        "next ballot, somebody new": lambda: next_of(next(new)),
+        "next ballot, somebody who judged much": lambda: next_of(next(busy)),
+        "a vote": lambda: store.vote(*given.pop(), "left"),
         f"next ballot of a study of {study_items} prompts": lambda: store.next_study_ballot(plan.name, next(members)),
         "summary of the Results page, from the count tables": lambda: summarise(store),
         "counting the votes per person alone, without them": lambda: count_the_votes(store),

@@ -72,7 +72,7 @@ class RemoteMedia:
 
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise InputError(
                 f"The media cannot be kept at {url!r} ({str(error).rstrip('.')}); give a folder, or a URL that fsspec "
                 "knows, with the package it needs installed."
