@@ -1,15 +1,20 @@
 # make demo   fresh clone -> virtual environment -> the app on http://127.0.0.1:7860
 # make test   fresh clone -> virtual environment -> all quick tests, linted and type-checked
+# make serve  as make demo, and the app comes back by itself whenever it dies
+# make audit  known weaknesses of the pinned libraries (asks PyPI)
 # make slow   the tests that take minutes, the closed loop in a browser among them
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint clean
+.PHONY: demo serve test slow lint audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python app.py
+
+serve: $(VENV)/.installed
+	$(BIN)/python -m service.keep_running
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest
@@ -21,6 +26,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(VENV)/.installed-dev
+	$(BIN)/pip-audit --no-deps --disable-pip -r requirements.txt
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -6,7 +6,8 @@ NPO_DATABASE_URL (sqlite:///data/npo.db), NPO_DATA_DIR (data) and NPO_FAMILY (em
 name a file with families of your own, NPO_HUB_DATASET a data set on the Hub that keeps the votes, and
 NPO_SAFETY_CHECKER=off switches the safety checkers off (for research);
 NPO_ADMIN_PASSWORD, or the Hub names in NPO_ADMINS on a Space, say who may retrain from the page;
-GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where to serve. Exit status 2 means that one of them was wrong.
+GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where to serve. Exit status 2 means that one of them was wrong, 1 that
+the port is taken. SIGTERM and Ctrl-C let what runs be finished. service/limits.py has the settings of the limits.
 """
 
 from __future__ import annotations
@@ -18,23 +19,32 @@ with suppress(ImportError):
 
 import logging
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import gradio as gr
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
 from npo_core.custom_families import add_families
+from service import logs
 from service.admin import AdminGate
+from service.apart import start_apart
 from service.errors import INPUT_ERRORS
 from service.hub_dataset import keep_votes
+from service.limits import Limits, read_limits
 from service.services import Services, open_lab
-from service.space import end_in_order, fetch_at_start
+from service.space import fetch_at_start
 from ui import about, api, compare, results, retrain, vote
+from ui.direct import add_endpoints
+from ui.door import Door
 from ui.theme import head, style, theme
+from ui.watch import add_watch
 
 NAME = "Diffusion-NPO Lab"
 PAGES: dict[str, tuple[str, Callable[[Services], gr.Blocks]]] = {  # path -> (title, build)
@@ -44,6 +54,11 @@ PAGES: dict[str, tuple[str, Callable[[Services], gr.Blocks]]] = {  # path -> (ti
     "retrain": (retrain.TITLE, retrain.build),
     "about": (about.TITLE, about.build),
 }
+
+CACHE_S = (600, 3600)  # how often gradio looks for files that it made for pages, and how old they get
+SESSIONS = 1000  # pages that the server remembers; the one that was not used for the longest makes room
+THREADS = 64  # for gradio's handlers; what comes by direct.py has others, so that waiting pages hold no vote up
+FINISH_S = 90.0  # how long a generation may still take when the app is asked to stop
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +76,11 @@ class Settings:
     on_space: bool = False
     admin_password: str | None = None
     admins: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """The settings in `environment`, defaults for what is absent or empty."""
+    """The settings in `environment`, defaults for what is absent or empty; InputError for a limit that is no number."""
     return Settings(
         database_url=environment.get("NPO_DATABASE_URL") or DEFAULT_URL,
         data_dir=Path(environment.get("NPO_DATA_DIR") or DEFAULT_DATA_DIR),
@@ -75,13 +91,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         on_space=bool(environment.get("SPACE_ID")),
         admin_password=environment.get("NPO_ADMIN_PASSWORD") or None,
         admins=tuple(name.strip() for name in environment.get("NPO_ADMINS", "").split(",") if name.strip()),
+        limits=read_limits(environment),
     )
 
 
 def build_app(services: Services) -> gr.Blocks:
     """All pages and the API in one gradio app. Every family that can be chosen has pages of its own."""
     pages = {path: build(services) for path, (_, build) in PAGES.items()}
-    with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as app:
+    with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=CACHE_S) as app:
         pages[""].render()
         api.register(services)
     for path, (title, _) in PAGES.items():
@@ -96,29 +113,42 @@ def build_app(services: Services) -> gr.Blocks:
     return app
 
 
-def launch(app: gr.Blocks, **options: object) -> None:
-    """Serves `app`; `options` go to gradio's launch."""
-    app.queue(default_concurrency_limit=8, max_size=256)
+def launch(app: gr.Blocks, services: Services, **options: object) -> None:
+    """Serves `app` behind the door; `options` go to gradio's launch. Raises OSError when the port is taken."""
+    door = Door()
+    door.endpoints = add_endpoints(door, services)
+    add_watch(door, services.health)
+    app.queue(default_concurrency_limit=8, max_size=256, api_open=False)  # nothing of gradio's passes by its queue
     app.launch(
         theme=theme(),
         css=style(),
         head=head(),
         footer_links=["api"],
         run_history=False,  # the browser would keep every picture and vote of whoever sits there
+        max_threads=THREADS,
+        state_session_capacity=SESSIONS,
+        enable_monitoring=False,
+        prevent_thread_lock=True,
+        _app=door,
         **options,  # type: ignore[arg-type]
     )
 
 
 def main() -> int:
     """Runs the app until it is stopped; returns its exit status."""
-    settings = read_settings(os.environ)
     try:
+        settings = read_settings(os.environ)
         add_families(settings.families_file)
         if settings.on_space:
             fetch_at_start(settings.family)
         gate = AdminGate(settings.admin_password, settings.admins)
         services = open_lab(
-            settings.family, settings.database_url, settings.data_dir, safety=settings.safety, gate=gate
+            settings.family,
+            settings.database_url,
+            settings.data_dir,
+            safety=settings.safety,
+            gate=gate,
+            limits=settings.limits,
         )
         if settings.hub_dataset:
             keep_votes(services.store, settings.hub_dataset, settings.data_dir / "hub")
@@ -126,24 +156,56 @@ def main() -> int:
     except INPUT_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    end_in_order()
-    serve(app, services)
+    try:
+        serve(app, services, stop_on_signals())
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
-def serve(app: gr.Blocks, services: Services) -> None:
-    """Launches at once, then loads the model (both want the whole processor); returns when the app is stopped.
+def serve(app: gr.Blocks, services: Services, stop: threading.Event) -> None:
+    """Launches at once, then loads the model (both want the whole processor); returns when `stop` is set and what ran
+    is finished.
 
     A ZeroGPU Space lends what was loaded before the launch, so there the model comes first.
     """
+    port = os.environ.get("GRADIO_SERVER_PORT")
+    options: dict[str, object] = {"server_port": int(port)} if port else {}  # gradio would take the next free one
     if services.compare.on_lent_gpu:
         load(services.compare.load)
-        launch(app)
-        return
-    services.compare.warming_up = True
-    launch(app, prevent_thread_lock=True)
-    threading.Thread(target=load, args=(services.compare.warm_up,), name="warm-up", daemon=True).start()
-    app.block_thread()
+        launch(app, services, **options)
+    else:
+        services.compare.warming_up = True
+        launch(app, services, **options)
+        start_apart(lambda: load(services.compare.warm_up), "warm-up")
+    stop.wait()
+    end(app, services)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and Ctrl-C set; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+        stop.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, ask)
+    return stop
+
+
+def end(app: gr.Blocks, services: Services) -> None:
+    """Lets nobody begin anything, waits for the generation that runs and for its picture to be sent, and closes."""
+    logger.info("Stopping: what runs is finished first.")
+    services.compare.desk.close()
+    if not services.compare.desk.wait_until_free(FINISH_S):
+        logger.warning("A generation took longer than %.0f s more and was given up.", FINISH_S)
+    time.sleep(1.0)  # gradio tells nobody when the last event was sent
+    app.close(verbose=False)
+    logger.info("Stopped.")
 
 
 def load(way: Callable[[], None]) -> None:
@@ -155,7 +217,5 @@ def load(way: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for library in ("httpx", "alembic"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    logs.configure()
     sys.exit(main())

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from datetime import timedelta
+from typing import Any, Final
 
 from sqlalchemy import Executable
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from collection import queries
 from collection.checks import check_one_of, check_response_time
-from collection.dialects import insert_or_change
-from collection.errors import InputError
+from collection.errors import InputError, RefusedError
 from collection.models import BallotRow, GenerationRow, VoteRow, new_id, now, require_participant
 from collection.records import BALLOT_KINDS, CHOICES, Choice, NewBallot, Reveal
 from collection.tallies import counted
+
+BALLOT_LIFE: Final = timedelta(days=7)
+"""How long a ballot can be answered, counted from the moment when it was issued."""
 
 
 def new_ballot(session: Session, ballot: NewBallot) -> BallotRow:
@@ -45,10 +49,11 @@ def record_votes(
     *,
     in_study: bool = False,
 ) -> list[Reveal]:
-    """Inserts or changes this person's answers [(ballot_id, choice), ...]; returns the names in order.
+    """Inserts this person's answers [(ballot_id, choice), ...]; returns the names in order.
 
-    Raises InputError for an unknown ballot or choice, a ballot issued to someone else, or one of a study where none
-    is expected (its names must not be told) and the other way round.
+    A study tells no names, so there an answer may be changed (the first stays known); elsewhere the same may be said
+    again and nothing else. Raises InputError for an unknown choice and RefusedError for a ballot that was never issued,
+    not to this person, too long ago, answered already, or of a study where none is expected and the other way round.
     """
     check_response_time(response_time_s)
     for ballot_id, choice in answers:
@@ -56,43 +61,67 @@ def record_votes(
             raise InputError(f"The ballot id {ballot_id!r} is no text; send the one that was issued.")
         check_one_of("choice", choice, CHOICES)
     ballot_ids = {ballot_id for ballot_id, _ in answers}
-    reveals, moment = [], now()
-    with counted(session, [participant_id], ballot_ids=ballot_ids):
-        rows = session.execute(queries.ballots_to_answer(), {"ballot_ids": list(ballot_ids)})
-        found = {row[0].id: row for row in rows}
+    found = {row[0].id: row for row in session.execute(queries.ballots_to_answer(ballot_ids))}
+    reveals = []
+    with counted(session, participant_id, VoteRow.ballot_id.in_(ballot_ids)):
         for ballot_id, choice in answers:
             if ballot_id not in found or found[ballot_id][0].participant_id != participant_id:
-                raise InputError(f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot.")
+                raise RefusedError(  # in the same words: nobody finds out which ids exist
+                    f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot.",
+                    "not_yours" if ballot_id in found else "unknown_ballot",
+                )
             ballot, family, modality, left_variant, right_variant, flag, assigned = found[ballot_id]
             if assigned != in_study:
-                raise InputError(f"The ballot {ballot_id!r} belongs to a study; answer it on the page of that study.")
-            vote = {
-                "id": new_id(),
-                "ballot_id": ballot.id,
-                "participant_id": ballot.participant_id,
-                "choice": choice,
-                "first_choice": choice,
-                "response_time_s": response_time_s,
-                "withdrawn": False,
-                "flag": flag,
-                "family": family,
-                "modality": modality,
-                "left_variant": left_variant,
-                "right_variant": right_variant,
-                "blind": ballot.blind,
-                "kind": ballot.kind,
-                "study": ballot.study,
-                "created_at": moment,
-                "changed_at": moment,
-            }
-            session.connection().execute(_keep_vote(session.get_bind().dialect.name), vote)
+                raise RefusedError(
+                    f"The ballot {ballot_id!r} belongs to a study; answer it on the page of that study.", "wrong_door"
+                )
+            if now() - ballot.created_at > BALLOT_LIFE:
+                raise RefusedError(
+                    f"The ballot {ballot_id!r} was open for more than {BALLOT_LIFE.days} days; ask for a new ballot.",
+                    "expired",
+                )
+            kept = session.execute(
+                _upsert(
+                    session,
+                    ballot_id=ballot.id,
+                    participant_id=ballot.participant_id,
+                    choice=choice,
+                    response_time_s=response_time_s,
+                    flag=flag,
+                    family=family,
+                    modality=modality,
+                    left_variant=left_variant,
+                    right_variant=right_variant,
+                    blind=ballot.blind,
+                    kind=ballot.kind,
+                    study=ballot.study,
+                    may_change=in_study,
+                )
+            )
+            if kept.first() is None:
+                raise RefusedError(
+                    f"The ballot {ballot_id!r} was answered already, and its names were told; ask for a new ballot.",
+                    "answered",
+                )
             reveals.append(Reveal(ballot_id, choice, left_variant, right_variant))
     return reveals
 
 
-@cache
-def _keep_vote(dialect: str) -> Executable:
-    """Inserts a vote, or changes the choice of the one that this person gave on this ballot before."""
-    new = insert_or_change(dialect, VoteRow)
-    changed = {name: getattr(new.excluded, name) for name in ("choice", "withdrawn", "changed_at")}
-    return new.on_conflict_do_update(index_elements=["ballot_id", "participant_id"], set_=changed)
+def _upsert(session: Session, *, may_change: bool, **vote: Any) -> Executable:
+    """Inserts a vote, or changes the one that this person gave on this ballot before; no row where that may not be.
+
+    Decided inside the statement: of two answers that arrive at once the second finds the first.
+    """
+    moment = now()
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    new = {"id": new_id(), "first_choice": vote["choice"], "withdrawn": False, "created_at": moment}
+    return (
+        insert(VoteRow)
+        .values(**vote, **new, changed_at=moment)
+        .on_conflict_do_update(
+            index_elements=["ballot_id", "participant_id"],
+            set_={"choice": vote["choice"], "withdrawn": False, "changed_at": moment},
+            where=None if may_change else (VoteRow.choice == vote["choice"]) & VoteRow.withdrawn.is_(False),
+        )
+        .returning(VoteRow.id)
+    )

@@ -23,19 +23,19 @@ import numpy as np
 from collection.errors import InputError
 from collection.fastchat import read_fastchat, write_fastchat
 from collection.files import replacing
-from collection.media import Media
+from collection.media_files import MediaFiles
 from collection.models import pack_latents, unpack_latents
 from collection.pickapic import read_pickapic, write_npo, write_pickapic
 from collection.records import ExportedVote, Generation, StoredBallot, StoredVote, fits_type
 
-Exporter = Callable[[Iterable[ExportedVote], Media, Path], int]
+Exporter = Callable[[Iterable[ExportedVote], MediaFiles, Path], int]
 Record = Generation | StoredBallot | StoredVote
 Importer = Callable[[Path, Callable[[str], bool]], Iterator[Record]]
 RECORDS: Final[dict[str, type[Record]]] = {"generation": Generation, "ballot": StoredBallot, "vote": StoredVote}
 NAMES: Final = {kind: name for name, kind in RECORDS.items()}
 
 
-def write_jsonl(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
+def write_jsonl(votes: Iterable[ExportedVote], media: MediaFiles, path: Path) -> int:
     """A line a record, each before what refers to it; a picture's bytes stand where it first occurs."""
     written = 0
     seen: set[str | None] = set()
@@ -68,7 +68,7 @@ def read_jsonl(path: Path) -> Iterator[Record]:
         raise InputError(f"The file {path} cannot be read ({error.strerror}); give an exported .jsonl file.") from None
 
 
-def write_csv(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
+def write_csv(votes: Iterable[ExportedVote], media: MediaFiles, path: Path) -> int:
     """A row a vote with CSV_COLUMNS."""
     written = 0
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
@@ -80,6 +80,7 @@ def write_csv(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
     return written
 
 
+FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
 VOTE_COLUMNS: Final = ("id", "created_at", "changed_at", "participant_id", "choice", "first_choice")
 BALLOT_COLUMNS: Final = ("blind", "kind", "study", "comparison_id", "left_generation_id", "right_generation_id")
 SHARED_COLUMNS: Final = ("family", "modality", "prompt", "negative_prompt", "seed")
@@ -102,7 +103,14 @@ def _csv_row(vote: ExportedVote) -> dict[str, Any]:
     row |= {name: getattr(vote.left, name) for name in SHARED_COLUMNS}
     row |= {f"left_{name}": getattr(vote.left, name) for name in SIDE_COLUMNS}
     row |= {f"right_{name}": getattr(vote.right, name) for name in SIDE_COLUMNS}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+    return {name: _cell(value) for name, value in row.items()}
+
+
+def _cell(value: Any) -> Any:
+    """A spreadsheet runs a text that begins like a formula; an apostrophe before it makes it a text again."""
+    if isinstance(value, str) and value.startswith(FORMULA_SIGNS):
+        return f"'{value}"
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 EXPORTERS: Final[dict[str, Exporter]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any, cast
 
 import numpy as np
@@ -122,6 +123,11 @@ class Results(Database):
                 .distinct()
             )
             return dict(rows.tuples().all())
+
+    def last_vote_at(self) -> datetime | None:
+        """When the newest vote was given, None before the first; one short query."""
+        with self.reading() as session:
+            return session.scalar(select(func.max(VoteRow.created_at)))
 
     def totals(self, family: str | None = None, modality: str | None = None, study: str | None = None) -> Totals:
         """Votes that count, blind or not (skips say nothing and do not), who cast them, on how many comparisons."""

@@ -8,8 +8,7 @@ A method either does all it says or nothing. Bad input raises InputError, and so
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +18,9 @@ from sqlalchemy.orm import undefer
 from collection import queries
 from collection.adapters import Adapters
 from collection.ballots import POOL_STUDY, choose_least_judged, choose_pair
-from collection.casting import new_ballot, record_votes
+from collection.casting import BALLOT_LIFE, new_ballot, record_votes
 from collection.checks import check_latents
-from collection.comparisons import count_ballots, note_comparisons
 from collection.errors import InputError
-from collection.faults import patient
 from collection.models import BallotRow, GenerationRow, ParticipantRow, VoteRow, new_id, now, require_participant
 from collection.records import BallotView, Choice, Generation, NewBallot, Reveal
 from collection.results import Results
@@ -41,7 +38,6 @@ class Store(Studies, Results, Adapters, Upkeep):
 
     # Generations
 
-    @patient(repeatable=False)
     def add_generations(self, generations: Sequence[Generation]) -> list[str]:
         """Keeps pictures or clips with their media and latents, all or none; returns their ids in order.
 
@@ -56,7 +52,7 @@ class Store(Studies, Results, Adapters, Upkeep):
         with self.writing() as session:
             rows = [GenerationRow.from_record(generation) for generation in generations]
             session.add_all(rows)
-            note_comparisons(session, {row.comparison_id for row in rows})
+            session.flush()
             return [row.id for row in rows]
 
     def get_generation(self, generation_id: str) -> Generation:
@@ -88,7 +84,6 @@ class Store(Studies, Results, Adapters, Upkeep):
 
     # Participants and ballots
 
-    @patient(repeatable=False)
     def create_participant(self) -> str:
         """A new participant's opaque id."""
         with self.writing() as session:
@@ -101,7 +96,6 @@ class Store(Studies, Results, Adapters, Upkeep):
         with self.reading() as session:
             return session.get(ParticipantRow, participant_id) is not None
 
-    @patient(repeatable=False)
     def create_ballots(self, ballots: Sequence[NewBallot]) -> list[str]:
         """Issues ballots, before anything is shown; returns their opaque ids in order, all or none.
 
@@ -111,21 +105,22 @@ class Store(Studies, Results, Adapters, Upkeep):
         with self.writing() as session:
             rows = [new_ballot(session, ballot) for ballot in ballots]
             session.add_all(rows)
-            session.flush()
-            count_ballots(session, Counter(row.comparison_id for row in rows))
             return [row.id for row in rows]
 
     def ballots(self, comparison_id: str, participant_id: str) -> list[BallotView]:
-        """The ballots this person was issued on a comparison, oldest first."""
+        """The ballots this person was issued on a comparison as it was made, oldest first; not those of the pool."""
         with self.reading() as session:
             found = session.execute(
                 queries.ballot_views()
-                .where(BallotRow.comparison_id == comparison_id, BallotRow.participant_id == participant_id)
+                .where(
+                    BallotRow.comparison_id == comparison_id,
+                    BallotRow.participant_id == participant_id,
+                    BallotRow.study.is_(None),
+                )
                 .order_by(BallotRow.created_at, BallotRow.id)
             )
             return [BallotView(*row) for row in found]
 
-    @patient(repeatable=True)
     def next_ballot(
         self,
         participant_id: str,
@@ -140,8 +135,9 @@ class Store(Studies, Results, Adapters, Upkeep):
         issued. None when this person has judged, or was told the names of, everything there is.
         """
         with self.writing() as session:
-            require_participant(session, participant_id, lock=True)  # two requests at once get one ballot
-            unanswered = session.execute(queries.open_ballots(participant_id, POOL_STUDY).limit(1)).first()
+            require_participant(session, participant_id)
+            young = BallotRow.created_at > now() - BALLOT_LIFE
+            unanswered = session.execute(queries.open_ballots(participant_id, POOL_STUDY).where(young).limit(1)).first()
             if unanswered is not None:
                 return BallotView(*unanswered)
             candidates = session.execute(queries.comparisons_to_judge(participant_id, family, modality).limit(50))
@@ -159,16 +155,14 @@ class Store(Studies, Results, Adapters, Upkeep):
             ballot = new_ballot(session, NewBallot(*pair, participant_id, study=POOL_STUDY))
             session.add(ballot)
             session.flush()
-            count_ballots(session, {ballot.comparison_id: 1})
             return BallotView(*session.execute(queries.ballot_views().where(BallotRow.id == ballot.id)).one())
 
     # Votes
 
     def vote(self, ballot_id: str, participant_id: str, choice: Choice, response_time_s: float | None = None) -> Reveal:
-        """Records, or changes, one answer; it is on the disk when this returns. See `votes`."""
+        """Records one answer; it is on the disk when this returns. See `votes`."""
         return self.votes([(ballot_id, choice)], participant_id, response_time_s)[0]
 
-    @patient(repeatable=True)
     def votes(
         self,
         answers: Sequence[tuple[str, Choice]],
@@ -177,27 +171,24 @@ class Store(Studies, Results, Adapters, Upkeep):
     ) -> list[Reveal]:
         """Records several answers [(ballot_id, choice), ...] at once, all or none; returns the names in order.
 
-        Saying it again changes nothing, another choice replaces the one before (which stays known as the first), and
-        neither makes a second vote.
-        Raises InputError for an unknown ballot or choice, or a ballot issued to someone else.
+        Saying it again changes nothing and makes no second vote. Since the names are told now, another answer to the
+        same ballot is refused, and so is one after it was taken back.
+        Raises InputError for an unknown choice, RefusedError for a ballot that was not issued to this person, was open
+        for more than BALLOT_LIFE, or was answered otherwise.
         """
         with self.writing() as session:
             return record_votes(session, answers, participant_id, response_time_s)
 
-    @patient(repeatable=True)
-    def unvote(self, ballot_ids: Sequence[str], participant_id: str) -> int:
-        """Takes answers back: they are kept, marked withdrawn, and count nowhere until voted again.
+    def unvote(self, ballot_ids: Iterable[str], participant_id: str) -> int:
+        """Takes answers back, for good: they are kept, marked withdrawn, and count nowhere.
 
         Returns how many were taken back.
         """
-        with self.writing() as session, counted(session, [participant_id], ballot_ids=ballot_ids):
+        these = VoteRow.ballot_id.in_(list(ballot_ids))
+        with self.writing() as session, counted(session, participant_id, these):
             changed = session.execute(
                 update(VoteRow)
-                .where(
-                    VoteRow.ballot_id.in_(ballot_ids),
-                    VoteRow.participant_id == participant_id,
-                    VoteRow.withdrawn.is_(False),
-                )
+                .where(these, VoteRow.participant_id == participant_id, VoteRow.withdrawn.is_(False))
                 .values(withdrawn=True, changed_at=now())
             )
             return cast(Any, changed).rowcount

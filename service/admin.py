@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from service.errors import InputError
+from service.metrics import ADMIN_FAILURES
 
 TRIES, WITHIN_S = 5, 60.0  # wrong passwords before everybody waits
 TOKEN_LIFE_S = 12 * 3600.0
@@ -45,16 +46,18 @@ class AdminGate:
                 raise InputError("Too many wrong passwords; wait a minute.")
             given = _digest(password if isinstance(password, str) else "")
             if self._password is None or not hmac.compare_digest(given, self._password):
-                self._failures.append(now)
+                self._fail(now)
                 raise InputError("That is not the password of NPO_ADMIN_PASSWORD.")
             return self._issue(now)
 
     def admit_user(self, name: str | None) -> str:
         """A token for a Hub user on the list; raises InputError for anyone else."""
-        if not name or name not in self._users:
-            raise InputError(f"{name or 'Nobody'} is not on the list of NPO_ADMINS.")
         with self._lock:
-            return self._issue(time.monotonic())
+            now = time.monotonic()
+            if not name or name not in self._users:
+                self._fail(now)
+                raise InputError(f"{name or 'Nobody'} is not on the list of NPO_ADMINS.")
+            return self._issue(now)
 
     def require(self, token: str | None) -> None:
         """Raises InputError unless the token was handed out and is young."""
@@ -62,6 +65,10 @@ class AdminGate:
             issued = self._tokens.get(token or "")
         if issued is None or time.monotonic() - issued > TOKEN_LIFE_S:
             raise InputError("You are not signed in as an admin, or too long ago; sign in.")
+
+    def _fail(self, now: float) -> None:
+        self._failures.append(now)
+        ADMIN_FAILURES.inc()
 
     def _issue(self, now: float) -> str:
         token = secrets.token_urlsafe(32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 import uuid
@@ -23,11 +24,14 @@ from npo_core.grid import Grid, grid_requests, make_grid
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.variants import get_variant
 from service.adapters import AdapterShelf
-from service.desk import Desk
-from service.errors import InputError
+from service.desk import Desk, OnWait
+from service.errors import InputError, RefusedError
+from service.limits import Limits, Turnstile
+from service.metrics import generating, voting
 from service.picks import LETTERS, Pick, ballots_in_order, check_pick, pairwise_choices, panel_order, panel_pairs
 from service.zero_gpu import comparison_seconds, grid_seconds, is_lent, lend_gpu
 
+PARTICIPANT_ID = re.compile(r"[0-9a-f]{32}")
 REMEMBERED_COMPARISONS = 2000  # kept in memory without their pictures; older ones are read back from the store
 LONGEST_LOOK_S = 3600.0
 
@@ -111,11 +115,13 @@ class CompareService:
         shelf: AdapterShelf,
         rng: random.Random | None = None,
         desk: Desk | None = None,
+        turnstile: Turnstile | None = None,
     ) -> None:
         self._store = store
         self._generator = generator
         self._shelf = shelf
         self.desk = desk or Desk()
+        self.turnstile = turnstile or Turnstile(Limits())
         self._make = lend_gpu(generator.generate, partial(comparison_seconds, family=generator.family))
         self._make_grid = lend_gpu(partial(make_grid, generator), partial(grid_seconds, family=generator.family))
         self._rng = rng or random.SystemRandom()
@@ -148,10 +154,24 @@ class CompareService:
         return is_lent(self._make)
 
     def participant(self, claimed_id: str | None) -> str:
-        """`claimed_id` if this database knows it, else a new participant's id."""
-        if isinstance(claimed_id, str) and claimed_id and self._store.has_participant(claimed_id):
+        """`claimed_id` if this database knows it, else a new participant's id.
+
+        Raises InputError for what is no participant's id at all, and when more new people come than there is room for.
+        """
+        if claimed_id and not (isinstance(claimed_id, str) and PARTICIPANT_ID.fullmatch(claimed_id)):
+            raise InputError(
+                f"The participant id {claimed_id!r} is none; send back the one that you were given, or leave it empty."
+            )
+        if claimed_id and self._store.has_participant(claimed_id):
             return claimed_id
+        self.turnstile.newcomer()
         return self._store.create_participant()
+
+    def check(self, request: GenerationRequest) -> None:
+        """Raises InputError for a request that cannot be made; takes no time."""
+        if not 2 <= len(request.variants) <= len(LETTERS):
+            raise InputError(f"{len(request.variants)} variants were asked for; compare 2 to {len(LETTERS)}.")
+        resolve_request(request, self._generator.family)
 
     def compare(
         self,
@@ -159,18 +179,30 @@ class CompareService:
         participant_id: str,
         versions: dict[Role, str] | None = None,
         on_step: OnBlindStep | None = None,
+        on_wait: OnWait | None = None,
     ) -> ComparisonView:
         """Makes every variant of `request` from one noise and asks this person about each pair, in shuffled order.
 
         Pictures and ballots are stored before this returns. `versions` chooses adapters by role (see AdapterShelf).
-        Raises InputError for a request that cannot be made.
+        on_wait is told the place in the line of those that wait for the device.
+        Raises InputError for a request that cannot be made, FullError and TooOftenError for one too many.
         """
-        if not 2 <= len(request.variants) <= len(LETTERS):
-            raise InputError(f"{len(request.variants)} variants were asked for; compare 2 to {len(LETTERS)}.")
-        resolve_request(request, self._generator.family)  # before loading: a typo should not cost seconds
+        with generating():
+            return self._compare(request, participant_id, versions, on_step, on_wait)
+
+    def _compare(
+        self,
+        request: GenerationRequest,
+        participant_id: str,
+        versions: dict[Role, str] | None,
+        on_step: OnBlindStep | None,
+        on_wait: OnWait | None,
+    ) -> ComparisonView:
+        self.check(request)  # before loading: a typo should not cost seconds
+        self.turnstile.generation(participant_id)
         order = list(range(len(request.variants)))
         self._rng.shuffle(order)
-        with self.desk.turn(self._generator):  # the versions must stay on until the pictures are made
+        with self.desk.turn(self._generator, on_wait):  # the versions must stay on until the pictures are made
             self.load()
             self._generator.validate_request(request)
             in_use = self._shelf.put_on(versions, request.modality)
@@ -193,34 +225,42 @@ class CompareService:
         request: GenerationRequest,
         alphas: Sequence[float],
         betas: Sequence[float],
+        participant_id: str,
         versions: dict[Role, str] | None = None,
     ) -> Grid:
         """`request` at every alpha and beta, in one batch. Nothing about it is blind, so nothing is stored.
 
-        Raises InputError for what cannot be made.
+        Raises InputError for what cannot be made, FullError and TooOftenError as `compare` does.
         """
-        for cell in grid_requests(request, alphas, betas):
-            resolve_request(cell, self._generator.family)
-        with self.desk.turn(self._generator):
-            self.load()
-            self._shelf.put_on(versions, request.modality)
-            return self._make_grid(request, alphas, betas)
+        with generating():
+            for cell in grid_requests(request, alphas, betas):
+                resolve_request(cell, self._generator.family)
+            self.turnstile.generation(participant_id)
+            with self.desk.turn(self._generator):
+                self.load()
+                self._shelf.put_on(versions, request.modality)
+                return self._make_grid(request, alphas, betas)
 
     def vote(self, comparison_id: str, participant_id: str, pick: Pick) -> RevealedComparison:
         """Records `pick` as pairwise votes, all or none; they are on the disk when this returns with the names.
 
         The same pick again changes nothing (a double click, a retry). Another one needs an undo first.
-        Raises InputError for a pick that makes no sense or a comparison that was not shown to this person.
+        Raises InputError for a pick that makes no sense, RefusedError for a comparison that was not shown to this
+        person or was answered already, TooOftenError for more than a person can look at.
         """
-        known = self._recall(comparison_id, participant_id)
-        check_pick(pick, len(known.generation_ids))
-        with self._remembering:
-            if known.pick is not None and known.pick != pick:
-                raise InputError("This comparison was answered already; undo the answer before giving another.")
-            response_time_s = _seconds_since(known.shown_at_s)
-            choices = pairwise_choices(pick, len(known.generation_ids))
-            self._store.votes(list(zip(known.ballot_ids, choices, strict=True)), participant_id, response_time_s)
-            known.pick, known.revealed = pick, True
+        with voting("compare"):
+            known = self._recall(comparison_id, participant_id)
+            check_pick(pick, len(known.generation_ids))
+            self.turnstile.vote(participant_id)
+            with self._remembering:
+                if known.pick is not None and known.pick != pick:
+                    raise RefusedError(
+                        "This comparison was answered already; undo the answer before giving another.", "answered"
+                    )
+                response_time_s = _seconds_since(known.shown_at_s)
+                choices = pairwise_choices(pick, len(known.generation_ids))
+                self._store.votes(list(zip(known.ballot_ids, choices, strict=True)), participant_id, response_time_s)
+                known.pick, known.revealed = pick, True
         return self._reveal(comparison_id, known, pick)
 
     def undo(self, comparison_id: str, participant_id: str) -> None:
@@ -257,14 +297,19 @@ class CompareService:
             known = self._open.get(comparison_id)
         if known is None and isinstance(comparison_id, str) and isinstance(participant_id, str):
             pairs = panel_pairs(len(self._store.comparison(comparison_id)))
-            ballots = self._store.ballots(comparison_id, participant_id)[: len(pairs)]  # later ones are of the pool
+            issued = self._store.ballots(comparison_id, participant_id)  # of this page: those of the pool are apart
+            ballots = issued[-len(pairs) :] if pairs else []  # after an undo the newest are the open ones
             if pairs and len(ballots) == len(pairs):
                 order = panel_order(ballots)
                 ordered = ballots_in_order(ballots, order)
                 known = _Open(participant_id, order, [ballot.ballot_id for ballot in ordered])
+                known.revealed, known.blind = len(issued) > len(pairs), len(issued) == len(pairs)
                 self._remember(comparison_id, known)
         if known is None or known.participant_id != participant_id:
-            raise InputError(f"The comparison {comparison_id!r} was not shown to this participant; generate a new one.")
+            raise RefusedError(
+                f"The comparison {comparison_id!r} was not shown to this participant; generate a new one.",
+                "unknown_ballot" if known is None else "not_yours",
+            )
         return known
 
     def _reveal(self, comparison_id: str, known: _Open, pick: Pick) -> RevealedComparison:

@@ -8,6 +8,8 @@ from typing import cast
 
 from collection.records import Choice, Reveal
 from collection.store import Store
+from service.limits import Limits, Turnstile
+from service.metrics import voting
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,13 @@ class BlindPair:
 class PoolService:
     """Issues ballots on stored comparisons of one family and takes the answers."""
 
-    def __init__(self, store: Store, family: str, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, store: Store, family: str, rng: random.Random | None = None, turnstile: Turnstile | None = None
+    ) -> None:
         self._store = store
         self._family = family
         self._rng = rng or random.SystemRandom()
+        self._turnstile = turnstile or Turnstile(Limits())
 
     def next_ballot(self, participant_id: str) -> BlindPair | None:
         """A pair this person has not judged and knows no names of; None when there is none left."""
@@ -47,5 +52,10 @@ class PoolService:
         )
 
     def vote(self, ballot_id: str, participant_id: str, choice: str) -> Reveal:
-        """Records the answer and names the two; the store checks ballot, participant and choice (InputError)."""
-        return self._store.vote(ballot_id, participant_id, cast(Choice, choice))
+        """Records the answer and names the two.
+
+        Raises InputError for a choice that there is not, RefusedError for a ballot that this person may not answer.
+        """
+        with voting("pool"):
+            self._turnstile.vote(participant_id)
+            return self._store.vote(ballot_id, participant_id, cast(Choice, choice))

@@ -21,6 +21,8 @@ from service.compare import CompareService
 from service.desk import Desk
 from service.errors import InputError
 from service.families import SHIPPED, FamilyOffer, family_offers
+from service.health import Health
+from service.limits import Limits, Turnstile
 from service.pool import PoolService
 from service.retrain import RetrainService
 from service.study import StudyService
@@ -48,6 +50,7 @@ class Services:
     guide: PromptGuide | None
     secret: str
     retrain: RetrainService
+    health: Health
     offers: tuple[FamilyOffer, ...] = ()
     others: tuple[Services, ...] = ()
     first: str = ""
@@ -70,17 +73,20 @@ def open_services(
     *,
     safety: bool = True,
     gate: AdminGate | None = None,
+    limits: Limits | None = None,
 ) -> Services:
     """Opens the store and everything over it; the model itself is loaded at its first use.
 
-    `gate` says who may retrain, nobody without one. `safety` False switches off the safety checkers of the families
-    that have one. Raises InputError (of either core) for an unknown family, a database or data folder that cannot be
-    used.
+    `gate` says who may retrain, nobody without one. `limits` are shared by all families. `safety` False switches off
+    the safety checkers of the families that have one. Raises InputError (of either core) for an unknown family, a
+    database or data folder that cannot be used.
     """
     generator = Generator(family, safety=safety)
     store = Store(database_url, data_dir)
     retrain = RetrainService(store, generator.family.name, Path(data_dir), gate or AdminGate(None))
-    return _services(generator, store, browser_secret(Path(data_dir)), Desk(), retrain)
+    limits = limits or Limits()
+    secret, desk = browser_secret(Path(data_dir)), Desk(limits.waiting)
+    return _services(generator, store, secret, desk, Turnstile(limits), retrain)
 
 
 def open_lab(
@@ -90,6 +96,7 @@ def open_lab(
     *,
     safety: bool = True,
     gate: AdminGate | None = None,
+    limits: Limits | None = None,
 ) -> Services:
     """As `open_services`, with every other family that is on this machine beside it.
 
@@ -100,12 +107,12 @@ def open_lab(
     here = [offer.family.name for offer in offers if not offer.missing]
     get_family(family)  # an unknown name is a mistake, not a model to fetch
     opened = family if family in here else SHIPPED
-    first = open_services(opened, database_url, data_dir, safety=safety, gate=gate)
+    first = open_services(opened, database_url, data_dir, safety=safety, gate=gate, limits=limits)
 
     def beside(name: str) -> Services:
         retrain = RetrainService(first.store, name, Path(data_dir), first.retrain.gate)
         generator = Generator(name, safety=safety)
-        services = _services(generator, first.store, first.secret, first.compare.desk, retrain)
+        services = _services(generator, first.store, first.secret, first.compare.desk, first.compare.turnstile, retrain)
         return replace(services, offers=offers, first=opened)
 
     others = tuple(beside(name) for name in here if name != opened)
@@ -116,20 +123,24 @@ def open_lab(
     return replace(first, offers=offers, others=others, first=opened, notice=notice)
 
 
-def _services(generator: Generator, store: Store, secret: str, desk: Desk, retrain: RetrainService) -> Services:
+def _services(
+    generator: Generator, store: Store, secret: str, desk: Desk, turnstile: Turnstile, retrain: RetrainService
+) -> Services:
     shelf = AdapterShelf(store, generator)
     family = generator.family
+    compare = CompareService(store, generator, shelf, desk=desk, turnstile=turnstile)
     return Services(
         family=family,
         store=store,
         generator=generator,
         shelf=shelf,
-        compare=CompareService(store, generator, shelf, desk=desk),
-        pool=PoolService(store, family.name),
-        study=StudyService(store, secret),
+        compare=compare,
+        pool=PoolService(store, family.name, turnstile=turnstile),
+        study=StudyService(store, secret, turnstile),
         guide=load_guide(family.guide) if family.guide else None,
         secret=secret,
         retrain=retrain,
+        health=Health(store, desk, compare),
     )
 
 

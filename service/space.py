@@ -1,11 +1,8 @@
-"""What differs on a Hugging Face Space: nobody can run a command there, and a restart ends the process by a signal."""
+"""What differs on a Hugging Face Space: nobody can run a command there."""
 
 from __future__ import annotations
 
 import logging
-import signal
-import sys
-from types import FrameType
 
 from npo_core import hub
 from npo_core.families import get_family
@@ -21,12 +18,3 @@ def fetch_at_start(family: str) -> None:
         hub.fetch(chosen, logger.info)
     except InputError as error:
         logger.error("%s", error)
-
-
-def end_in_order() -> None:
-    """Makes the signal that ends a container an ordinary end, so that the last votes are committed."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, leave)

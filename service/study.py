@@ -9,7 +9,9 @@ from collection.plan import StudyPlan
 from collection.records import Choice, Enrolment, Generation, StudyAnswer, StudyBallot
 from collection.report import PromptScore
 from collection.store import Store
-from service.errors import InputError
+from service.errors import InputError, RefusedError
+from service.limits import Limits, Turnstile
+from service.metrics import voting
 from service.people import participant_of, referral_of, token_of
 
 
@@ -34,9 +36,10 @@ class Part:
 class StudyService:
     """Any number of threads may call it. `secret` signs tokens and keys hashes; it must outlive restarts."""
 
-    def __init__(self, store: Store, secret: str) -> None:
+    def __init__(self, store: Store, secret: str, turnstile: Turnstile | None = None) -> None:
         self._store = store
         self._secret = secret
+        self._turnstile = turnstile or Turnstile(Limits())
 
     def describe(self, study: str = "") -> tuple[StudyPlan | None, str | None]:
         """(the plan of this study, or of the newest open one, why nobody can take part now). No study: (None, why)."""
@@ -53,6 +56,8 @@ class StudyService:
         participant = participant_of(token, self._secret)
         if participant is not None and not self._store.has_participant(participant):
             participant = None
+        if participant is None:
+            self._turnstile.newcomer()
         enrolment = self._store.enrol(study, participant, consent_version, referral_of(query, self._secret))
         return Part(token_of(enrolment.participant_id, self._secret), enrolment)
 
@@ -79,7 +84,10 @@ class StudyService:
 
     def answer(self, ballot_id: str, token: str, choice: str, response_time_s: float | None) -> StudyAnswer:
         """Records, or changes, an answer; no names are told."""
-        return self._store.answer(ballot_id, self._participant(token), cast(Choice, choice), response_time_s)
+        with voting("study"):
+            participant = self._participant(token)
+            self._turnstile.vote(participant)
+            return self._store.answer(ballot_id, participant, cast(Choice, choice), response_time_s)
 
     def showable_media(self, score: PromptScore) -> tuple[bytes, str] | None:
         """The picture or clip of a variant on a comparison, unless people may still be asked about it blind."""
@@ -100,7 +108,7 @@ class StudyService:
     def _participant(self, token: Any) -> str:
         participant = participant_of(token, self._secret)
         if participant is None:
-            raise InputError("This participant token was not issued here; join the study again.")
+            raise RefusedError("This participant token was not issued here; join the study again.", "forged_token")
         return participant
 
     def _media(self, generation: Generation) -> bytes:

@@ -38,6 +38,7 @@ def test_the_settings_come_from_the_environment_and_have_defaults() -> None:
         ("NPO_DATABASE_URL", "sqlite:///{tmp}/damaged.db", "error: The database"),
         ("NPO_DATABASE_URL", "nonsense", "error: 'nonsense' is not a database URL"),
         ("NPO_DATA_DIR", "{tmp}/file", "error: The data folder"),
+        ("NPO_MAX_WAITING", "many", "error: The setting NPO_MAX_WAITING is 'many'; give a whole number"),
     ],
 )
 def test_a_wrong_setting_ends_the_app_with_one_sentence(

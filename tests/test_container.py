@@ -54,6 +54,7 @@ def test_the_image_is_slim_runs_as_a_user_and_is_for_a_cpu_unless_told_otherwise
     assert values("EXPOSE") == [environment()["GRADIO_SERVER_PORT"]]
     assert any("--torch-backend=${TORCH}" in step for step in values("RUN"))
     assert health_command()[:2] == ["python", "-c"]
+    assert "'/healthz'" in health_command()[2]
 
 
 def test_what_is_copied_exists_and_what_is_not_for_the_image_is_ignored() -> None:
@@ -77,6 +78,7 @@ def test_the_compose_file_is_the_app_on_postgresql() -> None:
     assert settings.database_url == "postgresql://npo:secret@database/npo"
     check_url(settings.database_url)
     assert app["build"]["args"] == {"TORCH": "cpu"}
+    assert app["restart"] == "unless-stopped"
     assert app["depends_on"]["database"]["condition"] == "service_healthy"
     assert database["healthcheck"]
     given = database["environment"]

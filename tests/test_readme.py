@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from collection.errors import REFUSALS
 from npo_core.families import FAMILIES
 from npo_core.variants import VARIANTS
+from service.limits import SETTINGS, Limits
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,10 +69,22 @@ def test_every_variant_and_family_is_named() -> None:
 
 
 def test_every_environment_variable_of_the_app_is_documented() -> None:
-    code = "\n".join(path.read_text() for path in [ROOT / "app.py", *(ROOT / "ui").glob("*.py")])
+    files = [ROOT / "app.py", *(ROOT / "ui").glob("*.py"), *(ROOT / "service").glob("*.py")]
+    code = "\n".join(path.read_text() for path in files)
     names = set(re.findall(r"\bNPO_[A-Z_]+\b", code))
     assert names
     assert [name for name in sorted(names) if name not in README] == []
+
+
+def test_the_page_on_serving_has_every_limit_refusal_and_file_that_it_names() -> None:
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if "://" not in link]
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+    assert [name for name in [*SETTINGS, *REFUSALS] if f"`{name}`" not in page] == []
+    rows = dict(re.findall(r"\| `(NPO_\w+)` \| (\d+) \|", page))
+    assert rows == {name: str(getattr(Limits(), field)) for name, field in SETTINGS.items()}
+    for module in re.findall(r"python -m (\w+\.\w+)", page):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
 
 
 def test_the_page_on_training_links_to_files_that_exist_and_names_flags_that_exist() -> None:

@@ -1,4 +1,4 @@
-"""The named endpoints for scripts and for the page Vote, through gradio_client or plain HTTP.
+"""The named endpoints for scripts and for the page Vote: through gradio_client, or (see direct.py) by plain HTTP.
 
     client = gradio_client.Client("http://127.0.0.1:7860")
     shown = client.predict("a red apple, 3d style", 7, api_name="/generate")
@@ -14,8 +14,7 @@ participant id is all that vouches for a vote, and the store checks that the bal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -24,18 +23,20 @@ from collection.records import CHOICES
 from collection.report import as_json
 from npo_core.adapters import Role
 from service.adapters import NEWEST
+from service.apart import start_apart
 from service.compare import CompareService
 from service.errors import INPUT_ERRORS, InputError
 from service.picks import Pick
 from service.services import Services
 from ui import forms
-from ui.parts import data_uri
+from ui.arguments import Endpoint, checked
+from ui.parts import data_uri, one_line
 
 WORDS_FOR_NO_DIFFERENCE = "tie"
 
 
 class Api:
-    """The endpoints as plain methods; each answers with one JSON object or raises gr.Error with one sentence."""
+    """The endpoints as plain methods; each answers with one JSON object or raises InputError with one sentence."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -64,14 +65,14 @@ class Api:
         family: one of those on this machine, by default the one that the app opened with.
         modality: image or, where the family makes clips, video, with its length in frames and frames a second.
         """
-        with _one_sentence():
-            compare = self._service(family).compare
-            request = forms.build_request(
-                prompt, seed, negative_prompt, steps, guidance_scale, alpha, beta, scheduler, modality, frames, fps
-            )
-            who = compare.participant(participant_id)
-            versions: dict[Role, str] = {"aligned": aligned_version, "negative": negative_version}
-            view = compare.compare(request, who, versions)
+        compare = self._service(family).compare
+        request = forms.build_request(
+            prompt, seed, negative_prompt, steps, guidance_scale, alpha, beta, scheduler, modality, frames, fps
+        )
+        compare.check(request)
+        who = compare.participant(participant_id)  # somebody new is written down for what can be made only
+        versions: dict[Role, str] = {"aligned": aligned_version, "negative": negative_version}
+        view = start_apart(lambda: compare.compare(request, who, versions), "generate").result()
         panels = [{"panel": panel.letter, "media": data_uri(panel.media, panel.media_type)} for panel in view.panels]
         return {
             "participant_id": who,
@@ -90,11 +91,10 @@ class Api:
 
         Of a study: the next pair after the ballot `held`, for those who fetch ahead; at the end the way out.
         """
-        with _one_sentence():
-            if study:
-                return self._study_ballot(participant_id, study, held)
-            who = self._services.compare.participant(participant_id)
-            pair = self._services.pool.next_ballot(who)
+        if study:
+            return self._study_ballot(participant_id, study, held)
+        who = self._services.compare.participant(participant_id)
+        pair = self._services.pool.next_ballot(who)
         if pair is None:
             return {"participant_id": who, "ballot_id": None}
         return {
@@ -116,15 +116,14 @@ class Api:
     ) -> dict[str, Any]:
         """Answers a ballot: of /next_ballot with left, right, tie, both_bad or skip; of /generate with the letter of
         the best panel (`worst` is optional) or tie. The names are in the answer, except in a study."""
-        with _one_sentence():
-            if self._services.study.owns(ballot_id):
-                answer = self._services.study.answer(ballot_id, participant_id, choice, response_time_s)
-                return {"ballot_id": ballot_id, "choice": answer.choice, "right": answer.right}
-            if self._is_comparison(ballot_id, participant_id):
-                return _vote_on_panels(self._services.compare, ballot_id, choice, participant_id, worst)
-            if worst:
-                raise InputError(f"A worst panel, {worst!r}, was given for a ballot of two; leave it out.")
-            reveal = self._services.pool.vote(ballot_id, participant_id, choice)
+        if self._services.study.owns(ballot_id):
+            answer = self._services.study.answer(ballot_id, participant_id, choice, response_time_s)
+            return {"ballot_id": ballot_id, "choice": answer.choice, "right": answer.right}
+        if self._services.store.comparison(ballot_id):
+            return _vote_on_panels(self._services.compare, ballot_id, choice, participant_id, worst)
+        if worst:
+            raise InputError(f"A worst panel, {worst!r}, was given for a ballot of two; leave it out.")
+        reveal = self._services.pool.vote(ballot_id, participant_id, choice)
         return {
             "ballot_id": ballot_id,
             "choice": reveal.choice,
@@ -134,8 +133,7 @@ class Api:
 
     def study(self, name: str = "") -> dict[str, Any]:
         """A study, the newest open one unless named: what one is told before agreeing; `closed` says why nobody can."""
-        with _one_sentence():
-            plan, closed = self._services.study.describe(name)
+        plan, closed = self._services.study.describe(name)
         if plan is None:
             return {"name": None, "closed": closed}
         told = (
@@ -158,8 +156,7 @@ class Api:
         self, study: str, consent_version: str, participant_id: str = "", query: dict[str, str] | None = None
     ) -> dict[str, Any]:
         """Agrees and takes part, or goes on; `query`: the address's parameters, of which only keyed hashes are kept."""
-        with _one_sentence():
-            part = self._services.study.join(study, participant_id, consent_version, query)
+        part = self._services.study.join(study, participant_id, consent_version, query)
         return {
             "participant_id": part.token,
             "code": part.enrolment.code,
@@ -170,19 +167,16 @@ class Api:
 
     def leave_study(self, study: str, participant_id: str) -> dict[str, Any]:
         """Withdraws: all answers are taken back and count nowhere."""
-        with _one_sentence():
-            return {"withdrawn": self._services.study.withdraw(study, participant_id)}
+        return {"withdrawn": self._services.study.withdraw(study, participant_id)}
 
     def report_fault(self, study: str, participant_id: str, what: str, ballot_id: str = "") -> dict[str, Any]:
         """Notes that something failed on our side (media that did not load), so that nobody is blamed for it."""
-        with _one_sentence():
-            self._services.study.report_fault(study, participant_id, what, ballot_id)
+        self._services.study.report_fault(study, participant_id, what, ballot_id)
         return {"noted": True}
 
     def results(self) -> dict[str, Any]:
         """The blind votes so far: totals, win rates and ratings with 95% intervals, position bias, agreement."""
-        with _one_sentence():
-            return as_json(self._services.results())
+        return as_json(self._services.results())
 
     def _service(self, family: str) -> Services:
         try:
@@ -217,10 +211,6 @@ class Api:
             "rest": pair.ballot.rest_first,
         }
 
-    def _is_comparison(self, ballot_id: str, participant_id: str) -> bool:
-        strings = isinstance(ballot_id, str) and isinstance(participant_id, str)
-        return strings and bool(self._services.store.ballots(ballot_id, participant_id))
-
 
 def _vote_on_panels(
     compare: CompareService, comparison_id: str, choice: str, participant_id: str, worst: str
@@ -236,27 +226,42 @@ def _vote_on_panels(
     }
 
 
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Turns the user's mistakes into gr.Error, whose sentence reaches scripts; everything else stays a fault."""
-    try:
-        yield
-    except INPUT_ERRORS as error:
-        raise gr.Error(str(error), print_exception=False) from None
+def endpoints(services: Services) -> dict[str, Endpoint]:
+    """name -> the method behind it, which checks whatever it is called with and raises InputError for what is wrong."""
+    api = Api(services)
+    return {
+        endpoint.__name__: checked(endpoint)
+        for endpoint in (
+            api.generate,
+            api.next_ballot,
+            api.vote,
+            api.results,
+            api.study,
+            api.join_study,
+            api.leave_study,
+            api.report_fault,
+        )
+    }
 
 
 def register(services: Services) -> None:
-    """Adds the endpoints to the Blocks that is being built."""
-    api = Api(services)
-    endpoints: dict[str, Callable[..., dict[str, Any]]] = {
-        "generate": api.generate,
-        "next_ballot": api.next_ballot,
-        "vote": api.vote,
-        "results": api.results,
-        "study": api.study,
-        "join_study": api.join_study,
-        "leave_study": api.leave_study,
-        "report_fault": api.report_fault,
-    }
-    for name, endpoint in endpoints.items():
-        gr.api(endpoint, api_name=name, concurrency_limit=8)
+    """Adds the endpoints to the Blocks that is being built: for gradio_client, and with a queue."""
+    for name, endpoint in endpoints(services).items():
+        gr.api(
+            _in_one_sentence(endpoint),
+            api_name=name,
+            **(one_line(services) if name == "generate" else {"concurrency_limit": 8}),
+        )
+
+
+def _in_one_sentence(endpoint: Endpoint) -> Endpoint:
+    """Turns the user's mistakes into gr.Error, whose sentence reaches scripts; everything else stays a fault."""
+
+    @wraps(endpoint)
+    def told(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return endpoint(*args, **kwargs)
+        except INPUT_ERRORS as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return told

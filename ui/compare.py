@@ -16,13 +16,14 @@ from ui.family_menu import menu
 from ui.grid import wire_grid
 from ui.identity import participant_state
 from ui.panels import empty_panels
-from ui.parts import header, heading, message
+from ui.parts import header, heading, message, one_line
 from ui.prompt_card import PromptCard, build_prompt_card, settings_of
 from ui.versions import VersionPicker, build_version_picker, refresh
 from ui.vote_cards import RevealCard, VoteCard, build_reveal_card, build_vote_card, slider_images
 from ui.warming import build_warming_line
 
 TITLE = "Compare"
+IDLE_S = 3600  # what a page that nobody touches for so long keeps on the server is forgotten
 AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 SHOW_STAGE = "() => document.getElementById('npo-stage').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 
@@ -44,7 +45,8 @@ def build(services: Services) -> gr.Blocks:
             gr.HTML(menu(services))
         build_warming_line(page, services)
         participant = participant_state(services)
-        comparison_id, revealed = gr.State(""), gr.State(None)
+        comparison_id = gr.State("", time_to_live=IDLE_S)
+        revealed = gr.State(None, time_to_live=IDLE_S)  # the pictures, in the server's memory
         prompt_card = build_prompt_card(services)
         notice = gr.HTML(elem_id="npo-notice")
         stage = gr.HTML(empty_panels(len(DEFAULT_VARIANTS)), elem_id="npo-stage")
@@ -72,7 +74,8 @@ def build(services: Services) -> gr.Blocks:
         )
         _wire_generation(services, screen, prompt_card, versions, reveal_card)
         _wire_votes(services, screen, vote_card, reveal_card)
-        wire_grid(services, prompt_card.grid, [versions.aligned, versions.negative, *settings_of(prompt_card)])
+        asked = [versions.aligned, versions.negative, *settings_of(prompt_card)]
+        wire_grid(services, prompt_card.grid, participant, asked)
         page.load(forms.roll_seed, None, prompt_card.seed, **AT_ONCE)
         shown = [versions.aligned, versions.negative, versions.line, versions.seen]
         page.load(partial(refresh, services.shelf), [versions.seen, prompt_card.modality], shown, **AT_ONCE)
@@ -87,7 +90,7 @@ def _wire_generation(
         "fn": partial(handlers.generate, services),
         "inputs": inputs,
         "outputs": list(screen),
-        "concurrency_limit": 8,  # the service lets one at a time through; the others see that they wait
+        **one_line(services),
         **AT_ONCE,
     }
     gr.on([card.generate.click, card.prompt.submit], **run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -15,8 +16,8 @@ from service.compare import ComparisonView, RevealedComparison
 from service.errors import INPUT_ERRORS
 from service.services import Services
 from ui import forms
-from ui.live import LiveStep, follow
-from ui.panels import blind_panels, empty_panels, progress_panels, revealed_panels
+from ui.live import LiveStep, LiveWait, follow
+from ui.panels import blind_panels, empty_panels, progress_panels, revealed_panels, waiting_panels
 from ui.parts import FAULT, message, notes
 from ui.versions import versions_line
 from ui.vote_cards import NO_WORST, details_html, read_pick, slider_choices, verdict_html
@@ -54,11 +55,14 @@ def generate(
     """Streams the comparison: bar and previews, then three blind pictures or clips and the question."""
     try:
         request = forms.build_request(prompt, seed, *settings)
+        services.compare.check(request)
         who = services.compare.participant(participant)
         versions: dict[Role, str] = {"aligned": aligned or NEWEST, "negative": negative or NEWEST}
         yield _starting(who)
-        for event in follow(lambda on_step: services.compare.compare(request, who, versions, on_step)):
-            if isinstance(event, LiveStep):
+        for event in follow(partial(services.compare.compare, request, who, versions)):
+            if isinstance(event, LiveWait):
+                yield Screen(stage=waiting_panels(event.place))
+            elif isinstance(event, LiveStep):
                 yield Screen(stage=progress_panels(event.images, event.step, event.total_steps))
             else:
                 yield _asking(event)

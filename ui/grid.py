@@ -14,10 +14,11 @@ from npo_core.adapters import Role
 from npo_core.grid import Grid, grid_requests, parse_shares
 from npo_core.media import PNG_MEDIA_TYPE, png_bytes
 from service.adapters import NEWEST
+from service.apart import start_apart
 from service.errors import INPUT_ERRORS
 from service.services import Services
 from ui import forms
-from ui.parts import FAULT, data_uri, message, plural
+from ui.parts import FAULT, data_uri, message, one_line, plural
 
 logger = logging.getLogger(__name__)
 
@@ -45,35 +46,47 @@ def build_grid_card() -> GridCard:
     return GridCard(alphas, betas, draw, result)
 
 
-def wire_grid(services: Services, card: GridCard, inputs: Sequence[gr.components.Component]) -> None:
+def wire_grid(
+    services: Services, card: GridCard, participant: gr.BrowserState, inputs: Sequence[gr.components.Component]
+) -> None:
     """inputs: the versions of both roles, then the settings of a generation."""
     card.draw.click(
         partial(draw_grid, services),
-        [card.alphas, card.betas, *inputs],
-        [card.result, card.draw],
-        concurrency_limit=8,
+        [participant, card.alphas, card.betas, *inputs],
+        [card.result, card.draw, participant],
+        **one_line(services),
         api_visibility="private",
         show_progress="hidden",
     )
 
 
 def draw_grid(
-    services: Services, alphas: str, betas: str, aligned: str, negative: str, prompt: str, seed: str, *settings: Any
-) -> Iterator[tuple[Any, Any]]:
+    services: Services,
+    participant: str,
+    alphas: str,
+    betas: str,
+    aligned: str,
+    negative: str,
+    prompt: str,
+    seed: str,
+    *settings: Any,
+) -> Iterator[tuple[Any, Any, Any]]:
     """Says how many pictures are being drawn, then shows them."""
     try:
         shares = parse_shares(alphas, "The list of alphas"), parse_shares(betas, "The list of betas")
         request = forms.build_request(prompt, seed, *settings)
         count = len(grid_requests(request, *shares))
-        yield message(f"Drawing {plural(count, 'picture')} in one batch…"), gr.update(interactive=False)
+        who = services.compare.participant(participant)
+        yield message(f"Drawing {plural(count, 'picture')} in one batch…"), gr.update(interactive=False), who
         versions: dict[Role, str] = {"aligned": aligned or NEWEST, "negative": negative or NEWEST}
-        shown = grid_html(services.compare.grid(request, *shares, versions))
+        made = start_apart(lambda: services.compare.grid(request, *shares, who, versions), "grid")
+        shown = grid_html(made.result())
     except INPUT_ERRORS as error:
         shown = message(str(error), "error")
     except Exception:
         logger.exception("A grid failed.")
         shown = message(FAULT, "error")
-    yield shown, gr.update(interactive=True)
+    yield shown, gr.update(interactive=True), gr.skip()
 
 
 def grid_html(grid: Grid) -> str:

@@ -1,16 +1,17 @@
-"""Runs a generation in a thread and hands its progress to a streaming handler as it comes."""
+"""Runs a generation apart and hands its progress to a streaming handler as it comes."""
 
 from __future__ import annotations
 
-import contextvars
 import queue
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from PIL import Image
 
+from service.apart import start_apart
 from service.compare import BlindProgress, ComparisonView, OnBlindStep
+from service.desk import OnWait
 from ui.panels import wants_preview
 
 
@@ -23,12 +24,22 @@ class LiveStep:
     images: tuple[Image.Image, ...]
 
 
-def follow(run: Callable[[OnBlindStep], ComparisonView]) -> Iterator[LiveStep | ComparisonView]:
-    """Yields every step of `run` and at last what it returned; raises what it raised.
+@dataclass(frozen=True)
+class LiveWait:
+    """The place in the line, 1 for the next."""
+
+    place: int
+
+
+Event = LiveWait | LiveStep | ComparisonView
+
+
+def follow(run: Callable[[OnBlindStep, OnWait], ComparisonView]) -> Iterator[Event]:
+    """Yields the places in the line, every step of `run` and at last what it returned; raises what it raised.
 
     A visitor who leaves does not stop the run: it ends in the background, and its pictures are stored.
     """
-    events: queue.SimpleQueue[LiveStep | ComparisonView | BaseException] = queue.SimpleQueue()
+    events: queue.SimpleQueue[LiveWait | LiveStep | Future[ComparisonView]] = queue.SimpleQueue()
     images: tuple[Image.Image, ...] = ()
 
     def on_step(progress: BlindProgress) -> None:
@@ -37,18 +48,13 @@ def follow(run: Callable[[OnBlindStep], ComparisonView]) -> Iterator[LiveStep | 
             images = tuple(progress.preview())
         events.put(LiveStep(progress.step, progress.total_steps, images))
 
-    def work() -> None:
-        try:
-            events.put(run(on_step))
-        except BaseException as error:
-            events.put(error)
+    def on_wait(place: int) -> None:
+        events.put(LiveWait(place))
 
-    context = contextvars.copy_context()  # with gradio's request, which a lent GPU is charged to
-    threading.Thread(target=context.run, args=(work,), name="compare", daemon=True).start()
+    start_apart(lambda: run(on_step, on_wait), "compare").add_done_callback(events.put)
     while True:
         event = events.get()
-        if isinstance(event, BaseException):
-            raise event
-        yield event
-        if isinstance(event, ComparisonView):
+        if isinstance(event, Future):
+            yield event.result()
             return
+        yield event

@@ -39,6 +39,15 @@ def progress_panels(images: Sequence[Image.Image], step: int, total_steps: int) 
     return _stage(figures, bar, busy=True)
 
 
+def waiting_panels(place: int) -> str:
+    """Empty panels, and the place in the line of those that wait for the device."""
+    text = "You are next" if place == 1 else f"You are number {place} in line"
+    figures = [_figure(letter, None) for letter in LETTERS[:3]]
+    return _stage(
+        figures, f'<p class="npo-step" role="status">{text}; one comparison is made at a time.</p>', busy=True
+    )
+
+
 def blind_panels(panels: Sequence[Panel]) -> str:
     """The finished pictures or clips with nothing but their letters."""
     return _finished([_figure(panel.letter, panel.media, panel.media_type) for panel in panels], panels)

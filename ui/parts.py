@@ -6,7 +6,9 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from service.services import Services
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -59,6 +61,12 @@ def message(text: str, kind: Literal["error", "note", "done"] = "note") -> str:
 def notes(texts: Sequence[str]) -> str:
     """Several notes, one under the other."""
     return "".join(message(text) for text in texts)
+
+
+def one_line(services: Services) -> dict[str, Any]:
+    """gradio's options of what generates: so many at once that the service's own line decides who waits, and tells the
+    place in it."""
+    return {"concurrency_id": "generation", "concurrency_limit": services.compare.desk.most + 2}
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

@@ -123,7 +123,7 @@ def _wire_guide(
     """Chips follow the prompt and the prompt the chips; words that the model does not know are pointed out."""
     words = gr.HTML(elem_id="npo-words")
     near = gr.Radio([], label="Use instead", visible=False, elem_classes="npo-chips", elem_id="npo-near")
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     style.input(forms.with_style, [prompt, style], prompt, **quiet)
     background.input(forms.with_background, [prompt, background], prompt, **quiet)
     motion.input(partial(forms.with_motion, guide), [prompt, motion], prompt, **quiet)
@@ -149,7 +149,7 @@ def _seed() -> gr.Textbox:
     with gr.Column(min_width=220, scale=4), gr.Row(elem_classes="npo-seed-row"):
         seed = gr.Textbox(label="Seed of the noise", max_lines=1, elem_id="npo-seed", min_width=120)
         dice = gr.Button("🎲 New", size="md", min_width=84, scale=0, elem_id="npo-dice")
-    dice.click(forms.roll_seed, None, seed, api_visibility="private", show_progress="hidden", queue=False)
+    dice.click(forms.roll_seed, None, seed, api_visibility="private", show_progress="hidden")
     return seed
 
 
@@ -250,7 +250,7 @@ def _wire_modality(
         ]
 
     outputs = [*advanced.by_modality.values(), advanced.clip_row, *motion, prompt]
-    modality.change(switch, [modality, prompt], outputs, api_visibility="private", show_progress="hidden", queue=False)
+    modality.change(switch, [modality, prompt], outputs, api_visibility="private", show_progress="hidden")
 
 
 def _same(text: str) -> str:

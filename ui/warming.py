@@ -24,7 +24,6 @@ def build_warming_line(page: gr.Blocks, services: Services) -> None:
         "outputs": [line, timer],
         "api_visibility": "private",
         "show_progress": "hidden",
-        "queue": False,
     }
     page.load(**look)
     timer.tick(**look)

@@ -23,6 +23,7 @@ def make_plan(**changes: Any) -> StudyPlan:
         "prompts": "emoji",
         "votes_per_pair": 3,
         "ballots_per_participant": 10,
+        "min_view_s": 0.0,  # nobody waits in tests
     }
     return StudyPlan(**values | changes)
 

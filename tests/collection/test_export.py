@@ -344,6 +344,17 @@ def test_a_file_that_cannot_be_read_or_written_gets_one_sentence(voted: Store, t
         EXPORTERS["csv"](voted.exported_votes(), voted.media, tmp_path / "file" / "votes.csv")
 
 
+def test_a_prompt_that_is_a_formula_does_nothing_in_a_spreadsheet(store: Store, tmp_path: Path) -> None:
+    person = store.create_participant()
+    formulas = ['=HYPERLINK("http://evil.example")', "+1", "-1", "@SUM(A1)", "\t=1"]
+    for number, formula in enumerate(formulas):
+        ids = add_comparison(store, f"c{number}", prompt=formula)
+        cast(store, person, ids["base"], ids["aligned"], "left")
+    EXPORTERS["csv"](store.exported_votes(), store.media, tmp_path / "votes.csv")
+    with (tmp_path / "votes.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["prompt"] for row in csv.DictReader(file)] == [f"'{formula}" for formula in formulas]
+
+
 def test_times_keep_their_microseconds(voted: Store) -> None:
     votes = [vote.vote for vote in voted.exported_votes()]
     assert all(vote.created_at.utcoffset() == timedelta(0) for vote in votes)

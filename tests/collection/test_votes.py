@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
-from collection.errors import InputError
-from collection.models import BallotRow, VoteRow
-from collection.records import NewBallot, Reveal, VoteCount
+from collection.casting import BALLOT_LIFE
+from collection.errors import InputError, RefusedError
+from collection.models import BallotRow, VoteRow, now
+from collection.records import Choice, NewBallot, Reveal, VoteCount
 from collection.store import Store
 from tests.collection.helpers import VARIANTS, add_comparison, cast, generation, open_store
 
@@ -50,15 +52,55 @@ def test_saying_it_twice_makes_one_vote(store: Store, ids: dict[str, str], perso
     assert count_rows(store) == 1
 
 
-def test_a_changed_vote_replaces_the_one_before_and_remembers_the_first(
-    store: Store, ids: dict[str, str], person: str
-) -> None:
+def refusal(store: Store, ballot: str, person: str, choice: Choice = "left") -> str:
+    """Why the Store refuses this answer."""
+    with pytest.raises(RefusedError) as refused:
+        store.vote(ballot, person, choice)
+    return refused.value.reason
+
+
+def test_a_ballot_is_used_up_once_its_names_were_told(store: Store, ids: dict[str, str], person: str) -> None:
     ballot = ballot_on(store, ids, person)
     store.vote(ballot, person, "left")
-    store.vote(ballot, person, "right")
+    assert refusal(store, ballot, person, "right") == "answered"
     (vote,) = [exported.vote for exported in store.exported_votes()]
-    assert (vote.choice, vote.first_choice) == ("right", "left")
-    assert vote.changed_at > vote.created_at
+    assert (vote.choice, vote.changed_at) == ("left", vote.created_at)
+    store.unvote([ballot], person)
+    assert refusal(store, ballot, person, "left") == "answered"
+    assert store.totals().votes == 0
+
+
+def test_two_different_answers_at_once_leave_one(store: Store, ids: dict[str, str]) -> None:
+    def answered(number: int) -> tuple[str, int]:
+        person = people[number // 2]
+        try:
+            return store.vote(ballots[number // 2], person, "left" if number % 2 else "right").choice, number // 2
+        except RefusedError as error:
+            return error.reason, number // 2
+
+    people = [store.create_participant() for _ in range(10)]
+    ballots = [ballot_on(store, ids, person) for person in people]
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(answered, range(20)))
+    for number in range(10):
+        words = {word for word, of in said if of == number}
+        assert "answered" in words
+        assert len(words) == 2
+    assert count_rows(store) == 10
+
+
+def test_a_ballot_expires(store: Store, ids: dict[str, str], person: str) -> None:
+    ballot, pool = ballot_on(store, ids, person), store.next_ballot(person, random.Random(0))
+    assert pool is not None
+    with store.writing() as session:
+        session.execute(update(BallotRow).values(created_at=now() - BALLOT_LIFE - timedelta(seconds=1)))
+    assert refusal(store, ballot, person) == "expired"
+    assert refusal(store, pool.ballot_id, person) == "expired"
+    fresh = store.next_ballot(person, random.Random(0))
+    assert fresh is not None
+    assert fresh.ballot_id != pool.ballot_id
+    store.vote(fresh.ballot_id, person, "left")
+    assert count_rows(store) == 1
 
 
 def test_a_vote_taken_back_counts_nowhere_but_is_not_deleted(store: Store, ids: dict[str, str], person: str) -> None:
@@ -69,8 +111,6 @@ def test_a_vote_taken_back_counts_nowhere_but_is_not_deleted(store: Store, ids: 
     assert store.preference_pairs("emoji").pairs == []
     assert store.totals().votes == 0
     assert count_rows(store) == 1
-    store.vote(ballot, person, "left")
-    assert store.totals().votes == 1
 
 
 def test_nobody_takes_back_another_persons_vote(store: Store, ids: dict[str, str], person: str) -> None:
@@ -82,8 +122,7 @@ def test_nobody_takes_back_another_persons_vote(store: Store, ids: dict[str, str
 
 def test_an_unknown_ballot_choice_or_response_time_is_refused(store: Store, ids: dict[str, str], person: str) -> None:
     ballot = ballot_on(store, ids, person)
-    with pytest.raises(InputError, match="was not issued to this participant"):
-        store.vote("made up", person, "left")
+    assert refusal(store, "made up", person) == "unknown_ballot"
     with pytest.raises(InputError, match="choose from left, right, tie, both_bad, skip"):
         store.vote(ballot, person, "middle")  # type: ignore[arg-type]
     for impossible in (-1.0, float("nan"), float("inf"), "soon"):
@@ -96,8 +135,7 @@ def test_an_unknown_ballot_choice_or_response_time_is_refused(store: Store, ids:
 
 def test_another_persons_ballot_is_refused(store: Store, ids: dict[str, str], person: str) -> None:
     ballot = ballot_on(store, ids, person)
-    with pytest.raises(InputError, match="was not issued to this participant"):
-        store.vote(ballot, store.create_participant(), "left")
+    assert refusal(store, ballot, store.create_participant()) == "not_yours"
 
 
 def test_several_votes_are_all_recorded_or_none(store: Store, ids: dict[str, str], person: str) -> None:

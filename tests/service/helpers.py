@@ -18,6 +18,7 @@ from npo_core.weights import save_adapter
 from service.adapters import AdapterShelf
 from service.admin import AdminGate
 from service.compare import CompareService
+from service.health import Health
 from service.pool import PoolService
 from service.retrain import RetrainService
 from service.services import Services
@@ -33,17 +34,19 @@ def make_services(folder: Path, family: ModelFamily, generator: Generator | None
     generator = generator or Generator(family)
     store = Store(f"sqlite:///{folder / 'npo.db'}", folder)
     shelf = AdapterShelf(store, generator)
+    compare = CompareService(store, generator, shelf, random.Random(seed))
     return Services(
         family=family,
         store=store,
         generator=generator,
         shelf=shelf,
-        compare=CompareService(store, generator, shelf, random.Random(seed)),
+        compare=compare,
         pool=PoolService(store, family.name, random.Random(seed)),
         guide=load_guide(family.guide) if family.guide else None,
         study=StudyService(store, SECRET),
         secret=SECRET,
         retrain=RetrainService(store, family.name, folder, AdminGate("right password")),
+        health=Health(store, compare.desk, compare),
     )
 
 

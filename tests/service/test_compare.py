@@ -14,7 +14,7 @@ from npo_core.media import png_bytes, sha256_hex
 from npo_core.requests import GenerationRequest
 from npo_core.variants import DEFAULT_VARIANTS
 from service.compare import BlindProgress, CompareService
-from service.errors import INPUT_ERRORS, InputError
+from service.errors import INPUT_ERRORS, InputError, RefusedError
 from service.picks import Pick
 from service.services import Services
 from tests.service.helpers import REQUEST, make_services
@@ -101,7 +101,7 @@ def test_another_pick_after_the_names_are_known_needs_an_undo_and_is_stored_as_n
     who = services.compare.participant(None)
     view = services.compare.compare(REQUEST, who)
     services.compare.vote(view.comparison_id, who, Pick("A"))
-    with pytest.raises(InputError, match="answered already; undo"):
+    with pytest.raises(RefusedError, match="answered already; undo"):
         services.compare.vote(view.comparison_id, who, Pick("B"))
     services.compare.undo(view.comparison_id, who)
     assert services.store.totals().votes == 0
@@ -121,7 +121,7 @@ def test_nobody_votes_on_a_comparison_that_was_shown_to_someone_else(services: S
     view = services.compare.compare(REQUEST, services.compare.participant(None))
     stranger = services.compare.participant(None)
     for comparison_id in (view.comparison_id, "nonsense", ""):
-        with pytest.raises(InputError, match="was not shown to this participant"):
+        with pytest.raises(RefusedError, match="was not shown to this participant"):
             services.compare.vote(comparison_id, stranger, Pick("A"))
 
 
@@ -136,10 +136,24 @@ def test_a_comparison_outlives_a_restart_between_showing_and_voting(
     assert services.store.totals().votes == 3
 
 
+def test_an_undo_outlives_a_restart_and_the_next_pick_is_still_not_blind(
+    services: Services, tmp_path: Path, family: ModelFamily, generator: Generator
+) -> None:
+    who = services.compare.participant(None)
+    view = services.compare.compare(REQUEST, who)
+    services.compare.vote(view.comparison_id, who, Pick("A"))
+    services.compare.undo(view.comparison_id, who)
+    restarted = make_services(tmp_path, family, generator)
+    assert not restarted.compare.vote(view.comparison_id, who, Pick("B")).blind
+    assert services.store.vote_counts("tiny") == []
+
+
 def test_a_participant_is_kept_when_known_and_made_when_not(services: Services) -> None:
     who = services.compare.participant("")
     assert services.compare.participant(who) == who
-    assert services.compare.participant("of another database") not in (who, "of another database")
+    assert services.compare.participant("0" * 32) not in (who, "0" * 32), "of another database"
+    with pytest.raises(InputError, match="send back the one that you were given"):
+        services.compare.participant("made up")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-from app import build_app, launch, serve
+from app import build_app, launch, serve, stop_on_signals
 from service.services import Services, open_services
 from tests.tiny import tiny_family
 
@@ -27,7 +27,7 @@ def serving(services: Services) -> Iterator[str]:
     """The app's address, served from a thread."""
     app = build_app(services)
     port = free_port()
-    launch(app, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
+    launch(app, services, server_name="127.0.0.1", server_port=port, quiet=True)
     try:
         yield f"http://127.0.0.1:{port}/"
     finally:
@@ -73,7 +73,7 @@ def main() -> None:
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     services = open_services(tiny_family(folder), f"sqlite:///{folder / 'npo.db'}", folder)
     os.environ.update(GRADIO_SERVER_NAME="127.0.0.1", GRADIO_SERVER_PORT=str(port))
-    serve(build_app(services), services)
+    serve(build_app(services), services, stop_on_signals())
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def test_a_version_that_was_passed_over_is_told_and_pictures_come_all_the_same(
 
 
 def test_an_exception_in_the_background_reaches_the_handler() -> None:
-    def run(_: Any) -> Any:
+    def run(_on_step: Any, _on_wait: Any) -> Any:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):

@@ -11,8 +11,8 @@ SETTINGS: tuple[Any, ...] = ("", 1, 4.0, 1.0, 1.0, "ddim")
 
 def last(services: Services, alphas: str, betas: str, prompt: str = "a red apple") -> tuple[list[str], bool]:
     """What was shown, and whether the button can be pressed again."""
-    shown = list(draw_grid(services, alphas, betas, "", "", prompt, "7", *SETTINGS))
-    return [html for html, _ in shown], shown[-1][1]["interactive"]
+    shown = list(draw_grid(services, "", alphas, betas, "", "", prompt, "7", *SETTINGS))
+    return [html for html, *_ in shown], shown[-1][1]["interactive"]
 
 
 def test_a_grid_says_what_it_does_and_then_shows_every_alpha_and_beta(services: Services, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ data }),
     });
     const told = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw Object.assign(new Error(told.error || "The server does not answer."), { refused: Boolean(told.error) });
+    const refused = answer.status >= 400 && answer.status < 500 && answer.status !== 429; // the rest may be said again
+    if (!answer.ok) throw Object.assign(new Error(told.error || "The server does not answer."), { refused });
     return told.data[0];
   }
 
@@ -41,7 +42,7 @@
         return answer;
       } catch (error) {
         if (error.refused) throw error;
-        notice("The connection is lost; your answers are kept and will be sent.");
+        notice("The server cannot be reached at the moment; your answers are kept and will be sent.");
         await sleep(wait);
       }
     }
