@@ -1,6 +1,6 @@
 """Looks after the votes: python -m collection COMMAND
 
-COMMAND is one of init, stats, export, import, study, participants, adapters, backup, verify
+COMMAND is one of init, stats, export, import, study, participants, adapters, backup, copy-to, verify
 
 Every command takes --database-url and --data-dir. Exit codes: 0 done, 1 `verify` found problems, 2 wrong input.
 """
@@ -177,6 +177,14 @@ def backup(args: argparse.Namespace) -> int:
     return 0
 
 
+def copy_to(args: argparse.Namespace) -> int:
+    """Copy everything to another database, and check it; may be repeated, and goes on where it broke off."""
+    with _open(args) as store, Store(args.url, args.to_data_dir or args.data_dir) as target:
+        store.copy_to(target, print)
+    print(f"{shown(target.url)} holds the same. Set NPO_DATABASE_URL to it.")
+    return 0
+
+
 def verify(args: argparse.Namespace) -> int:
     """Check the database and its media files; exit code 1 when something is wrong."""
     with _open(args) as store:
@@ -232,6 +240,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command(commands, "backup", backup)
     command.add_argument("folder", type=Path, help="where to put npo.db (PostgreSQL: npo.dump) and media/")
+    command = add_command(commands, "copy-to", copy_to)
+    command.add_argument("url", help="of the other database: postgresql://user@host/name, sqlite:///file")
+    command.add_argument("--to-data-dir", help="copy the media files there too; default: they stay where they are")
     add_command(commands, "verify", verify)
     return parser
 

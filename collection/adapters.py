@@ -74,8 +74,8 @@ class Adapters(Database):
             return Lineage(adapter, None, ())
         run, parents = self.get_training_run(adapter.training_run_id), set()
         with self.reading() as session:
-            for start in range(0, len(run.vote_ids), 500):  # SQLite bounds the parameters of a statement
-                for pair in session.execute(queries.adapters_behind(run.vote_ids[start : start + 500])):
+            for some in queries.batched(run.vote_ids):
+                for pair in session.execute(queries.adapters_behind(some)):
                     parents |= {parent for parent in pair if parent is not None}
         return Lineage(adapter, run, tuple(sorted(parents)))
 

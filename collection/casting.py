@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from functools import cache
+from typing import Final
 
 from sqlalchemy import Executable
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from collection import queries
 from collection.checks import check_one_of, check_response_time
+from collection.dialects import insert_or_change
 from collection.errors import InputError, RefusedError
 from collection.models import BallotRow, GenerationRow, VoteRow, new_id, now, require_participant
 from collection.records import BALLOT_KINDS, CHOICES, Choice, NewBallot, Reveal
@@ -61,9 +62,10 @@ def record_votes(
             raise InputError(f"The ballot id {ballot_id!r} is no text; send the one that was issued.")
         check_one_of("choice", choice, CHOICES)
     ballot_ids = {ballot_id for ballot_id, _ in answers}
-    found = {row[0].id: row for row in session.execute(queries.ballots_to_answer(ballot_ids))}
-    reveals = []
-    with counted(session, participant_id, VoteRow.ballot_id.in_(ballot_ids)):
+    reveals, moment = [], now()
+    with counted(session, [participant_id], ballot_ids=ballot_ids):
+        rows = session.execute(queries.ballots_to_answer(), {"ballot_ids": list(ballot_ids)})
+        found = {row[0].id: row for row in rows}
         for ballot_id, choice in answers:
             if ballot_id not in found or found[ballot_id][0].participant_id != participant_id:
                 raise RefusedError(  # in the same words: nobody finds out which ids exist
@@ -75,30 +77,32 @@ def record_votes(
                 raise RefusedError(
                     f"The ballot {ballot_id!r} belongs to a study; answer it on the page of that study.", "wrong_door"
                 )
-            if now() - ballot.created_at > BALLOT_LIFE:
+            if moment - ballot.created_at > BALLOT_LIFE:
                 raise RefusedError(
                     f"The ballot {ballot_id!r} was open for more than {BALLOT_LIFE.days} days; ask for a new ballot.",
                     "expired",
                 )
-            kept = session.execute(
-                _upsert(
-                    session,
-                    ballot_id=ballot.id,
-                    participant_id=ballot.participant_id,
-                    choice=choice,
-                    response_time_s=response_time_s,
-                    flag=flag,
-                    family=family,
-                    modality=modality,
-                    left_variant=left_variant,
-                    right_variant=right_variant,
-                    blind=ballot.blind,
-                    kind=ballot.kind,
-                    study=ballot.study,
-                    may_change=in_study,
-                )
-            )
-            if kept.first() is None:
+            vote = {
+                "id": new_id(),
+                "ballot_id": ballot.id,
+                "participant_id": ballot.participant_id,
+                "choice": choice,
+                "first_choice": choice,
+                "response_time_s": response_time_s,
+                "withdrawn": False,
+                "flag": flag,
+                "family": family,
+                "modality": modality,
+                "left_variant": left_variant,
+                "right_variant": right_variant,
+                "blind": ballot.blind,
+                "kind": ballot.kind,
+                "study": ballot.study,
+                "created_at": moment,
+                "changed_at": moment,
+            }
+            keep = _keep_vote(session.get_bind().dialect.name, may_change=in_study)
+            if session.connection().execute(keep, vote).first() is None:
                 raise RefusedError(
                     f"The ballot {ballot_id!r} was answered already, and its names were told; ask for a new ballot.",
                     "answered",
@@ -107,21 +111,15 @@ def record_votes(
     return reveals
 
 
-def _upsert(session: Session, *, may_change: bool, **vote: Any) -> Executable:
+@cache
+def _keep_vote(dialect: str, *, may_change: bool) -> Executable:
     """Inserts a vote, or changes the one that this person gave on this ballot before; no row where that may not be.
 
     Decided inside the statement: of two answers that arrive at once the second finds the first.
     """
-    moment = now()
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    new = {"id": new_id(), "first_choice": vote["choice"], "withdrawn": False, "created_at": moment}
-    return (
-        insert(VoteRow)
-        .values(**vote, **new, changed_at=moment)
-        .on_conflict_do_update(
-            index_elements=["ballot_id", "participant_id"],
-            set_={"choice": vote["choice"], "withdrawn": False, "changed_at": moment},
-            where=None if may_change else (VoteRow.choice == vote["choice"]) & VoteRow.withdrawn.is_(False),
-        )
-        .returning(VoteRow.id)
-    )
+    new = insert_or_change(dialect, VoteRow)
+    changed = {name: getattr(new.excluded, name) for name in ("choice", "withdrawn", "changed_at")}
+    same = (VoteRow.choice == new.excluded.choice) & VoteRow.withdrawn.is_(False)
+    return new.on_conflict_do_update(
+        index_elements=["ballot_id", "participant_id"], set_=changed, where=None if may_change else same
+    ).returning(VoteRow.id)

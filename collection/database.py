@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from collection.engine import BUSY_TIMEOUT_S, check_url, for_reading, for_writing, open_engine
 from collection.errors import TryAgainError
 from collection.faults import clear_errors, try_for_a_while
-from collection.media_files import MediaFiles
+from collection.media import open_media
 from collection.migrate import upgrade
 
 DEFAULT_URL: Final = "sqlite:///data/npo.db"
@@ -24,14 +24,22 @@ DEFAULT_DATA_DIR: Final = "data"
 class Database:
     """An open database with the newest schema, and the folder of its media files."""
 
-    def __init__(self, url: str = DEFAULT_URL, data_dir: Path | str = DEFAULT_DATA_DIR, *, create: bool = True) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        data_dir: Path | str = DEFAULT_DATA_DIR,
+        *,
+        create: bool = True,
+        media_url: str | None = None,
+    ) -> None:
         """Opens the database, creates it unless told not to, and upgrades its schema.
 
-        url: sqlite:///FILE or postgresql://...; data_dir: media go to DATA_DIR/media/ab/abcdef....png.
+        url: sqlite:///FILE or postgresql://...; data_dir: media go to DATA_DIR/media/ab/abcdef....png unless media_url
+        (default: the environment's NPO_MEDIA_URL) names another place.
         Raises InputError for an unknown scheme, a place that cannot be written, a file that is no database.
         """
         self.url = check_url(url)
-        self.media = MediaFiles(data_dir)
+        self.media = open_media(data_dir, media_url)
         self._engine = open_engine(self.url, create=create)
         self._turn = threading.Lock() if self.url.get_backend_name() == "sqlite" else None
         with clear_errors(self.url, opening=True):

@@ -23,19 +23,19 @@ import numpy as np
 from collection.errors import InputError
 from collection.fastchat import read_fastchat, write_fastchat
 from collection.files import replacing
-from collection.media_files import MediaFiles
+from collection.media import Media
 from collection.models import pack_latents, unpack_latents
 from collection.pickapic import read_pickapic, write_npo, write_pickapic
 from collection.records import ExportedVote, Generation, StoredBallot, StoredVote, fits_type
 
-Exporter = Callable[[Iterable[ExportedVote], MediaFiles, Path], int]
+Exporter = Callable[[Iterable[ExportedVote], Media, Path], int]
 Record = Generation | StoredBallot | StoredVote
 Importer = Callable[[Path, Callable[[str], bool]], Iterator[Record]]
 RECORDS: Final[dict[str, type[Record]]] = {"generation": Generation, "ballot": StoredBallot, "vote": StoredVote}
 NAMES: Final = {kind: name for name, kind in RECORDS.items()}
 
 
-def write_jsonl(votes: Iterable[ExportedVote], media: MediaFiles, path: Path) -> int:
+def write_jsonl(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
     """A line a record, each before what refers to it; a picture's bytes stand where it first occurs."""
     written = 0
     seen: set[str | None] = set()
@@ -68,7 +68,7 @@ def read_jsonl(path: Path) -> Iterator[Record]:
         raise InputError(f"The file {path} cannot be read ({error.strerror}); give an exported .jsonl file.") from None
 
 
-def write_csv(votes: Iterable[ExportedVote], media: MediaFiles, path: Path) -> int:
+def write_csv(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
     """A row a vote with CSV_COLUMNS."""
     written = 0
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from collection.errors import InputError
 from collection.files import replacing
-from collection.media_files import MediaFiles
+from collection.media import Media
 from collection.pickapic import made_elsewhere
 from collection.records import Choice, ExportedVote, Generation, StoredBallot, StoredVote
 
@@ -35,7 +35,7 @@ WINNERS: Final[dict[Choice, str]] = {
 }
 
 
-def write_fastchat(votes: Iterable[ExportedVote], media: MediaFiles, path: Path) -> int:
+def write_fastchat(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
     """A line a vote, left = model_a."""
     written = 0
     with replacing(path) as part, part.open("w", encoding="utf-8") as file:

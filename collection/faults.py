@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from collection.errors import InputError, TryAgainError
@@ -34,14 +34,9 @@ ADVICE: Final = (
     ("already exists", "another program's tables are in it; give another database URL"),
     ("full", "the disk is full; free some space and try again"),
 )
-# What passes by itself: PostgreSQL's SQLSTATE (their beginnings), and words where the driver has no state to give.
+# What passes by itself, by the beginnings of PostgreSQL's SQLSTATE.
 CONFLICTS: Final = ("40", "55P03")  # a deadlock or serialization failure, a lock not given in time
 AWAY: Final = ("08", "53300", "57P01", "57P02", "57P03")  # connection lost, too many, shutting down, starting up
-AWAY_WORDS: Final = (
-    *("connection refused", "connection is closed", "connection is lost", "closed the connection", "server closed"),
-    *("starting up", "shutting down", "recovery mode", "too many", "timeout expired", "connection timeout"),
-    *("connection reset", "broken pipe", "no such file or directory", "consuming input failed", "sending query failed"),
-)
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +55,7 @@ def clear_errors(url: URL, *, opening: bool = False, committing: bool = False) -
         raise TryAgainError("The database has more to do than it can; try again in a moment.", undone=True) from None
     except DBAPIError as error:
         reason = " ".join(str(error.orig).split()).rstrip(".")
-        passing = None if opening else _passing(error, reason)
+        passing = None if opening else _passing(error, reason, url)
         if passing is not None:
             logger.warning("The database %s: %s", shown(url), reason)
             saved = "it is not known whether this was saved" if committing else "nothing was saved"
@@ -111,16 +106,17 @@ def shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def _passing(error: DBAPIError, reason: str) -> str | None:
+def _passing(error: DBAPIError, reason: str, url: URL) -> str | None:
     """What goes on when this error passes by itself, else None."""
+    if url.get_backend_name() == "sqlite":
+        locked = "database is locked" in reason
+        return "The database is busy because another process keeps it locked" if locked else None
     state = getattr(error.orig, "sqlstate", None) or ""
     if state.startswith(CONFLICTS):
         return "Others are writing to the database at the same place"
-    if "database is locked" in reason:
-        return "The database is busy because another process keeps it locked"
-    words = reason.lower()
-    lost = isinstance(error, OperationalError) and not state and any(word in words for word in AWAY_WORDS)
-    if state.startswith(AWAY) or error.connection_invalidated or lost:
+    # Without a state the server did not answer. The address was right when the database was opened.
+    silent = isinstance(error, OperationalError | InterfaceError) and not state
+    if state.startswith(AWAY) or error.connection_invalidated or silent:
         return "The database is away for a moment"
     return None
 

@@ -1,4 +1,4 @@
-"""Media as files named after their content: DATA_DIR/media/ab/abcdef....png. Equal pictures are one file."""
+"""Media in a folder, as files named after their content: ab/abcdef....png. See media.py for other places."""
 
 from __future__ import annotations
 
@@ -22,26 +22,31 @@ SUFFIXES: Final = {
 }
 
 
-class MediaFiles:
-    """The folder of media files below `data_dir`; nothing is made there before the first `write`."""
+def content_name(sha256: str, media_type: str) -> str:
+    """ "ab/abcdef....png", the name of the file with this content; InputError for a type that cannot be kept."""
+    if media_type not in SUFFIXES:
+        raise InputError(f"The media type {media_type!r} cannot be kept; use one of {', '.join(SUFFIXES)}.")
+    return f"{sha256[:2]}/{sha256}{SUFFIXES[media_type]}"
 
-    def __init__(self, data_dir: Path | str) -> None:
-        self.folder = Path(data_dir) / "media"
+
+class MediaFiles:
+    """A folder of media files; nothing is made there before the first `write`."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
 
     def path(self, sha256: str, media_type: str) -> Path:
         """Where the file with this content lies, or would lie."""
-        if media_type not in SUFFIXES:
-            raise InputError(f"The media type {media_type!r} cannot be kept; use one of {', '.join(SUFFIXES)}.")
-        return self.folder / sha256[:2] / f"{sha256}{SUFFIXES[media_type]}"
+        return self.folder / content_name(sha256, media_type)
 
-    def write(self, media: bytes, sha256: str, media_type: str) -> Path:
+    def write(self, media: bytes, sha256: str, media_type: str) -> None:
         """Keeps `media`, on the disk before it returns; a crash leaves the whole file or none under its name."""
         actual = hashlib.sha256(media).hexdigest()
         if actual != sha256:
             raise InputError(f"The media have the sha256 {actual}, not {sha256} as stated; hash the bytes given.")
         path = self.path(sha256, media_type)
         if path.exists():
-            return path
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, media)
@@ -50,7 +55,6 @@ class MediaFiles:
                 f"The picture cannot be written to {path.parent} ({error.strerror}); "
                 "make the data folder writable or give another one."
             ) from None
-        return path
 
     def read(self, sha256: str, media_type: str) -> bytes:
         """The bytes of a kept file."""
@@ -65,6 +69,19 @@ class MediaFiles:
     def remove(self, sha256: str, media_type: str) -> None:
         """Deletes a kept file; only the erasure of a participant asks for this."""
         self.path(sha256, media_type).unlink(missing_ok=True)
+
+    def names(self) -> Iterator[str]:
+        """All kept files, in order."""
+        return (path.relative_to(self.folder).as_posix() for path in self)
+
+    def content(self, name: str) -> bytes | None:
+        """The bytes of a file by its name, None where it is missing."""
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None
+
+    def where(self, name: str) -> str:
+        """How a message names a file."""
+        return str(self.folder / name)
 
     def __iter__(self) -> Iterator[Path]:
         """All kept files, in order."""

@@ -174,6 +174,19 @@ class GenerationRow(Base):
 _GENERATION_COLUMNS = frozenset(GenerationRow.__table__.columns.keys()) - {"latents"}
 
 
+class ComparisonRow(Base):
+    """Generations made together, as `next_ballot` chooses among them; see comparisons.py."""
+
+    __tablename__ = "comparisons"
+    __table_args__ = (Index(None, "judgeable", "family", "ballots", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    family: Mapped[str]
+    modality: Mapped[str]
+    judgeable: Mapped[bool]  # whether people can be asked about it: two variants of one prompt and seed, of no study
+    ballots: Mapped[int]  # issued on it, answered or not
+
+
 class BallotRow(Base):
     """A question put to one person, written before either picture is shown."""
 
@@ -478,9 +491,9 @@ class PromotionRow(Base):
     rolled_back_at: Mapped[datetime | None]
 
 
-def require_participant(session: Session, participant_id: str) -> ParticipantRow:
-    """The participant's row; InputError when unknown."""
-    row = session.get(ParticipantRow, participant_id)
+def require_participant(session: Session, participant_id: str, *, lock: bool = False) -> ParticipantRow:
+    """The participant's row, with `lock` nobody else's until the transaction ends; InputError when unknown."""
+    row = session.get(ParticipantRow, participant_id, with_for_update={"key_share": True} if lock else None)
     if row is None:
         raise InputError(f"There is no participant {participant_id!r}; create one first.")
     return row

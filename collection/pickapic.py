@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from collection.errors import InputError
 from collection.files import replacing
-from collection.media_files import MediaFiles
+from collection.media import Media
 from collection.records import Choice, ExportedVote, Generation, StoredBallot, StoredVote
 
 ROWS_PER_GROUP: Final = 200
@@ -55,12 +55,12 @@ MEDIA_TYPES: Final = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg")
 Row = dict[str, Any]
 
 
-def write_pickapic(votes: Iterable[ExportedVote], media: MediaFiles, path: Path) -> int:
+def write_pickapic(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
     """One file, where `path` ends in .parquet, or a folder with train, validation and test split by prompt."""
     return _write(votes, media, path, reverse=False)
 
 
-def write_npo(votes: Iterable[ExportedVote], media: MediaFiles, path: Path) -> int:
+def write_npo(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
     """Reversed pairs for any trainer that reads Pick-a-Pic: the rejected picture has label 1. Ties and "both bad" are
     left out: they order no pair, reversed or not. (`train.npo` reverses by itself: give it `pickapic`.)"""
     return _write(votes, media, path, reverse=True)
@@ -88,7 +88,7 @@ def read_pickapic(path: Path, known: Callable[[str], bool]) -> Iterator[Generati
                 yield from _records(row, seen, file)
 
 
-def _write(votes: Iterable[ExportedVote], media: MediaFiles, path: Path, *, reverse: bool) -> int:
+def _write(votes: Iterable[ExportedVote], media: Media, path: Path, *, reverse: bool) -> int:
     """Two passes of constant memory: the first counts the examples of each prompt, the second writes the count."""
     single = path.suffix == ".parquet"
     if not single:
@@ -143,7 +143,7 @@ class _Table:
         self._rows = []
 
 
-def _rows(vote: ExportedVote, media: MediaFiles, reverse: bool) -> list[Row]:
+def _rows(vote: ExportedVote, media: Media, reverse: bool) -> list[Row]:
     choice = vote.vote.choice
     decided = choice in ("left", "right")
     if not vote.counts or not vote.ballot.blind or vote.left.modality == "text" or (reverse and not decided):
@@ -178,7 +178,7 @@ def _rows(vote: ExportedVote, media: MediaFiles, reverse: bool) -> list[Row]:
     return rows
 
 
-def _pictures(vote: ExportedVote, media: MediaFiles) -> Sequence[tuple[str, bytes, bytes]]:
+def _pictures(vote: ExportedVote, media: Media) -> Sequence[tuple[str, bytes, bytes]]:
     """(mark, left, right): the two pictures, or frames of the two clips at the same moments."""
     left, right = (media.read(side.media_sha256, side.media_type) for side in (vote.left, vote.right))
     if not vote.left.media_type.startswith("video/"):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, case, cast, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, case, cast, func, or_, select
 from sqlalchemy.orm import aliased
 
 from collection.models import (
     AssignmentRow,
     BallotRow,
+    ComparisonRow,
     EnrolmentRow,
     GenerationRow,
     ParticipantRow,
-    StudyItemRow,
     TallyRow,
     VoteRow,
 )
@@ -39,9 +40,10 @@ DROP_REASONS = (
 )
 
 
-def ballots_to_answer(ballot_ids: Collection[str]) -> Select[BallotRow, str, str, str, str, str, bool]:
-    """Each ballot with family, modality, left variant, right variant, its participant's flag (given by hand, or by the
-    rule of the study), and whether a study gave it out."""
+@cache
+def ballots_to_answer() -> Select[BallotRow, str, str, str, str, str, bool]:
+    """Each ballot of the parameter `ballot_ids` with family, modality, left variant, right variant, its participant's
+    flag (given by hand, or by the rule of the study), and whether a study gave it out."""
     assigned = AssignmentRow.ballot_id.is_not(None)
     flag = func.coalesce(ParticipantRow.flag, EnrolmentRow.flag)
     return (
@@ -51,8 +53,13 @@ def ballots_to_answer(ballot_ids: Collection[str]) -> Select[BallotRow, str, str
         .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
         .join(RightRow, BallotRow.right_generation_id == RightRow.id)
         .join(ParticipantRow, BallotRow.participant_id == ParticipantRow.id)
-        .where(BallotRow.id.in_(ballot_ids))
+        .where(BallotRow.id.in_(bindparam("ballot_ids", expanding=True)))
     )
+
+
+def batched(ids: Sequence[str], size: int = 1000) -> Iterator[Sequence[str]]:
+    """`ids` in order, at most `size` at once: every database bounds the parameters of a statement."""
+    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def ballot_views() -> Select[str, str, str, str, str]:
@@ -76,33 +83,22 @@ def comparisons_to_judge(participant_id: str, family: str | None, modality: str 
     """(comparison, ballots so far) for those this person can still judge blind, fewest ballots first.
 
     One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
-    answered or was not blind. A study's pictures are never among them: an answer here would tell their names.
+    answered or was not blind.
     """
-    in_studies = select(StudyItemRow.comparison_id).where(StudyItemRow.comparison_id.is_not(None))
     revealed = (
-        select(BallotRow.comparison_id)
+        select(BallotRow.id)
         .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
         .where(
             BallotRow.participant_id == participant_id,
+            BallotRow.comparison_id == ComparisonRow.id,
             or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
         )
+        .correlate(ComparisonRow)
     )
-    issued = select(BallotRow.comparison_id, func.count().label("ballots")).group_by(BallotRow.comparison_id).subquery()
     return (
-        select(GenerationRow.comparison_id, func.coalesce(issued.c.ballots, 0).label("ballots"))
-        .outerjoin(issued, issued.c.comparison_id == GenerationRow.comparison_id)
-        .where(
-            GenerationRow.comparison_id.not_in(revealed),
-            GenerationRow.comparison_id.not_in(in_studies),
-            *_scope(GenerationRow, family, modality),
-        )
-        .group_by(GenerationRow.comparison_id, issued.c.ballots)
-        .having(
-            func.count(GenerationRow.variant.distinct()) > 1,
-            func.min(GenerationRow.prompt) == func.max(GenerationRow.prompt),
-            func.min(GenerationRow.seed) == func.max(GenerationRow.seed),
-        )
-        .order_by("ballots", GenerationRow.comparison_id)
+        select(ComparisonRow.id, ComparisonRow.ballots)
+        .where(ComparisonRow.judgeable, ~revealed.exists(), *_scope(ComparisonRow, family, modality))
+        .order_by(ComparisonRow.ballots, ComparisonRow.id)
     )
 
 
@@ -165,7 +161,7 @@ def preference_votes(*columns: Any, family: str, modality: str, study: str | Non
 
 
 def _scope(
-    row: type[GenerationRow] | type[VoteRow] | type[TallyRow], family: str | None, modality: str | None
+    row: type[ComparisonRow] | type[VoteRow] | type[TallyRow], family: str | None, modality: str | None
 ) -> list[ColumnElement[bool]]:
     scope = []
     if family is not None:

@@ -8,7 +8,8 @@ A method either does all it says or nothing. Bad input raises InputError, and so
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,9 @@ from collection.adapters import Adapters
 from collection.ballots import POOL_STUDY, choose_least_judged, choose_pair
 from collection.casting import BALLOT_LIFE, new_ballot, record_votes
 from collection.checks import check_latents
+from collection.comparisons import count_ballots, note_comparisons
 from collection.errors import InputError
+from collection.faults import patient
 from collection.models import BallotRow, GenerationRow, ParticipantRow, VoteRow, new_id, now, require_participant
 from collection.records import BallotView, Choice, Generation, NewBallot, Reveal
 from collection.results import Results
@@ -38,6 +41,7 @@ class Store(Studies, Results, Adapters, Upkeep):
 
     # Generations
 
+    @patient(repeatable=False)
     def add_generations(self, generations: Sequence[Generation]) -> list[str]:
         """Keeps pictures or clips with their media and latents, all or none; returns their ids in order.
 
@@ -52,7 +56,7 @@ class Store(Studies, Results, Adapters, Upkeep):
         with self.writing() as session:
             rows = [GenerationRow.from_record(generation) for generation in generations]
             session.add_all(rows)
-            session.flush()
+            note_comparisons(session, {row.comparison_id for row in rows})
             return [row.id for row in rows]
 
     def get_generation(self, generation_id: str) -> Generation:
@@ -84,6 +88,7 @@ class Store(Studies, Results, Adapters, Upkeep):
 
     # Participants and ballots
 
+    @patient(repeatable=False)
     def create_participant(self) -> str:
         """A new participant's opaque id."""
         with self.writing() as session:
@@ -96,6 +101,7 @@ class Store(Studies, Results, Adapters, Upkeep):
         with self.reading() as session:
             return session.get(ParticipantRow, participant_id) is not None
 
+    @patient(repeatable=False)
     def create_ballots(self, ballots: Sequence[NewBallot]) -> list[str]:
         """Issues ballots, before anything is shown; returns their opaque ids in order, all or none.
 
@@ -105,6 +111,8 @@ class Store(Studies, Results, Adapters, Upkeep):
         with self.writing() as session:
             rows = [new_ballot(session, ballot) for ballot in ballots]
             session.add_all(rows)
+            session.flush()
+            count_ballots(session, Counter(row.comparison_id for row in rows))
             return [row.id for row in rows]
 
     def ballots(self, comparison_id: str, participant_id: str) -> list[BallotView]:
@@ -121,6 +129,7 @@ class Store(Studies, Results, Adapters, Upkeep):
             )
             return [BallotView(*row) for row in found]
 
+    @patient(repeatable=True)
     def next_ballot(
         self,
         participant_id: str,
@@ -135,7 +144,7 @@ class Store(Studies, Results, Adapters, Upkeep):
         issued. None when this person has judged, or was told the names of, everything there is.
         """
         with self.writing() as session:
-            require_participant(session, participant_id)
+            require_participant(session, participant_id, lock=True)  # two requests at once get one ballot
             young = BallotRow.created_at > now() - BALLOT_LIFE
             unanswered = session.execute(queries.open_ballots(participant_id, POOL_STUDY).where(young).limit(1)).first()
             if unanswered is not None:
@@ -155,6 +164,7 @@ class Store(Studies, Results, Adapters, Upkeep):
             ballot = new_ballot(session, NewBallot(*pair, participant_id, study=POOL_STUDY))
             session.add(ballot)
             session.flush()
+            count_ballots(session, {ballot.comparison_id: 1})
             return BallotView(*session.execute(queries.ballot_views().where(BallotRow.id == ballot.id)).one())
 
     # Votes
@@ -163,6 +173,7 @@ class Store(Studies, Results, Adapters, Upkeep):
         """Records one answer; it is on the disk when this returns. See `votes`."""
         return self.votes([(ballot_id, choice)], participant_id, response_time_s)[0]
 
+    @patient(repeatable=True)
     def votes(
         self,
         answers: Sequence[tuple[str, Choice]],
@@ -179,16 +190,20 @@ class Store(Studies, Results, Adapters, Upkeep):
         with self.writing() as session:
             return record_votes(session, answers, participant_id, response_time_s)
 
-    def unvote(self, ballot_ids: Iterable[str], participant_id: str) -> int:
+    @patient(repeatable=True)
+    def unvote(self, ballot_ids: Sequence[str], participant_id: str) -> int:
         """Takes answers back, for good: they are kept, marked withdrawn, and count nowhere.
 
         Returns how many were taken back.
         """
-        these = VoteRow.ballot_id.in_(list(ballot_ids))
-        with self.writing() as session, counted(session, participant_id, these):
+        with self.writing() as session, counted(session, [participant_id], ballot_ids=ballot_ids):
             changed = session.execute(
                 update(VoteRow)
-                .where(these, VoteRow.participant_id == participant_id, VoteRow.withdrawn.is_(False))
+                .where(
+                    VoteRow.ballot_id.in_(ballot_ids),
+                    VoteRow.participant_id == participant_id,
+                    VoteRow.withdrawn.is_(False),
+                )
                 .values(withdrawn=True, changed_at=now())
             )
             return cast(Any, changed).rowcount

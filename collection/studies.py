@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import combinations
 from typing import Any, Final, cast
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import Text, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from collection import queries
 from collection.casting import BALLOT_LIFE, new_ballot, record_votes
 from collection.checks import check_one_of
+from collection.comparisons import count_ballots, note_comparisons
 from collection.database import Database
 from collection.design import (
     TRAINING_BALLOTS,
@@ -30,6 +31,7 @@ from collection.design import (
     seeded,
 )
 from collection.errors import InputError, RefusedError
+from collection.faults import patient
 from collection.models import (
     AssignmentRow,
     BallotRow,
@@ -61,7 +63,7 @@ from collection.records import (
     StudyItem,
     StudyProgress,
 )
-from collection.tallies import counted
+from collection.tallies import counted, lock_participants
 
 OPEN_FOR: Final = timedelta(minutes=15)  # how long an unanswered ballot keeps its pair from others
 CODE_LETTERS: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # none that look alike
@@ -74,6 +76,7 @@ class Studies(Database):
 
     # The study and its pool
 
+    @patient(repeatable=False)
     def create_study(self, plan: StudyPlan, items: Sequence[Item]) -> None:
         """Makes a study; its plan never changes afterwards. InputError when the name is taken."""
         with self.writing() as session:
@@ -98,6 +101,7 @@ class Studies(Database):
         with self.reading() as session:
             return _plan(session, name)
 
+    @patient(repeatable=True)
     def close_study(self, name: str, closed: bool = True) -> None:
         """Stops (or resumes) giving out ballots; answers to those given out still count."""
         with self.writing() as session:
@@ -131,6 +135,7 @@ class Studies(Database):
             )
             return [StudyItem(row.id, study, row.number, cast(Any, row.kind), row.prompt, row.seed) for row in rows]
 
+    @patient(repeatable=False)
     def fill_item(self, item_id: str, generations: Sequence[Generation]) -> bool:
         """Keeps an item's pictures and makes the pairs that people are asked about, all or nothing.
 
@@ -148,7 +153,7 @@ class Studies(Database):
             rows = [GenerationRow.from_record(generation) for generation in generations]
             item.comparison_id = rows[0].comparison_id
             session.add_all(rows)
-            session.flush()
+            note_comparisons(session, {item.comparison_id})
             session.add_all(_pairs(item, rows))
         return True
 
@@ -177,6 +182,7 @@ class Studies(Database):
 
     # Taking part
 
+    @patient(repeatable=False)
     def enrol(
         self,
         study: str,
@@ -245,6 +251,7 @@ class Studies(Database):
             own = (EnrolmentRow.participant_id == participant_id, EnrolmentRow.withdrawn_at.is_(None))
             return list(session.scalars(select(EnrolmentRow.study).where(*own).order_by(EnrolmentRow.study)))
 
+    @patient(repeatable=True)
     def next_study_ballot(self, study: str, participant_id: str, held: str | None = None) -> StudyBallot | None:
         """What this person is asked next; None when that was all.
 
@@ -266,6 +273,7 @@ class Studies(Database):
                 waiting = new
             return _view(session, plan, _renewed(session, waiting))
 
+    @patient(repeatable=True)
     def answer(
         self, ballot_id: str, participant_id: str, choice: Choice, response_time_s: float | None = None
     ) -> StudyAnswer:
@@ -283,7 +291,7 @@ class Studies(Database):
                 )
             plan = _plan(session, place.study)
             check_one_of("choice", choice, plan.choices)
-            _taking_part(session, place.study, participant_id)
+            _taking_part(session, place.study, participant_id, lock=True)
             if (now() - place.created_at).total_seconds() < plan.min_view_s:
                 raise RefusedError(
                     f"The answer came before the pair could be seen; look for {plan.min_view_s:g} s at least.",
@@ -300,18 +308,20 @@ class Studies(Database):
         with self.reading() as session:
             return session.get(AssignmentRow, ballot_id) is not None
 
+    @patient(repeatable=False)
     def withdraw(self, study: str, participant_id: str) -> int:
         """Takes back all of a person's answers in a study, for good; returns how many. Nothing is deleted."""
         with self.writing() as session:
-            enrolled = _taking_part(session, study, participant_id)
+            enrolled = _taking_part(session, study, participant_id, lock=True)
             enrolled.withdrawn_at = now()
             own = (VoteRow.participant_id == participant_id, VoteRow.study == study)
-            with counted(session, participant_id, VoteRow.study == study):
+            with counted(session, [participant_id], study=study):
                 changed = session.execute(
                     update(VoteRow).where(*own, VoteRow.withdrawn.is_(False)).values(withdrawn=True, changed_at=now())
                 )
             return cast(Any, changed).rowcount
 
+    @patient(repeatable=False)
     def report_fault(self, study: str, participant_id: str, what: str, ballot_id: str | None = None) -> None:
         """Notes something that went wrong on our side, so that it is not held against the person."""
         with self.writing() as session:
@@ -331,6 +341,7 @@ class Studies(Database):
                 for person, quality in _qualities(session, study).items()
             }
 
+    @patient(repeatable=True)
     def apply_quality(self, study: str, enforce: bool = True) -> dict[str, str]:
         """Flags exactly the people who break the study's rule (nobody, without `enforce`); returns their reasons.
 
@@ -338,19 +349,22 @@ class Studies(Database):
         """
         with self.writing() as session:
             plan = _plan(session, study)
-            qualities = _qualities(session, study)
-            reasons = {}
-            for enrolled in session.scalars(select(EnrolmentRow).where(EnrolmentRow.study == study)):
-                quality = qualities.get(enrolled.participant_id)
-                reason = broken_rule(quality, plan.quality) if enforce and quality else None
-                _flag(session, enrolled, reason)
-                if reason is not None:
-                    reasons[enrolled.participant_id] = reason
+            people = session.scalars(select(EnrolmentRow.participant_id).where(EnrolmentRow.study == study)).all()
+            for some in queries.batched(people):
+                lock_participants(session, some)
+            qualities = _qualities(session, study) if enforce else {}
+            found = {person: broken_rule(quality, plan.quality) for person, quality in qualities.items()}
+            reasons = {person: reason for person, reason in found.items() if reason is not None}
+            _flag(session, study, {person: reasons.get(person) for person in people})
             return reasons
 
 
 def _study(session: Session, name: str, lock: bool = False) -> StudyRow:
-    row = session.get(StudyRow, name, with_for_update=lock) if isinstance(name, str) else None
+    row = (
+        session.get(StudyRow, name, with_for_update={"key_share": True} if lock else None)
+        if isinstance(name, str)
+        else None
+    )
     if row is None:
         raise InputError(f"There is no study {name!r}; `python -m collection study list` shows them.")
     return row
@@ -431,8 +445,11 @@ def _known_enrolment(
 
 
 def _taking_part(session: Session, study: str, participant_id: str, lock: bool = False) -> EnrolmentRow:
-    statement = select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.participant_id == participant_id)
-    row = session.scalar(statement.with_for_update() if lock else statement)
+    if lock:
+        lock_participants(session, [participant_id])
+    row = session.scalar(
+        select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.participant_id == participant_id)
+    )
     if row is None:
         raise InputError(f"This participant does not take part in the study {study!r}; agree to it first.")
     if row.withdrawn_at is not None:
@@ -521,6 +538,7 @@ def _give_out(session: Session, plan: StudyPlan, enrolled: EnrolmentRow, asked: 
     )
     session.add(ballot)
     session.flush()
+    count_ballots(session, {ballot.comparison_id: 1})
     session.add(
         AssignmentRow(
             ballot_id=ballot.id,
@@ -602,19 +620,31 @@ def _finish(session: Session, plan: StudyPlan, enrolled: EnrolmentRow) -> None:
     """Notes that a person is through, and looks at their answers while the study still runs."""
     if enrolled.finished_at is None:
         enrolled.finished_at = now()
-    quality = _qualities(session, plan.name, enrolled.participant_id).get(enrolled.participant_id)
-    _flag(session, enrolled, broken_rule(quality, plan.quality) if quality else None)
+    person = enrolled.participant_id
+    quality = _qualities(session, plan.name, person).get(person)
+    _flag(session, plan.name, {person: broken_rule(quality, plan.quality) if quality else None})
 
 
-def _flag(session: Session, enrolled: EnrolmentRow, reason: str | None) -> None:
-    """Flags a person's votes in this study with the rule they break; a flag given by hand comes first."""
-    if enrolled.flag == reason:
-        return
-    enrolled.flag = reason
-    by_hand = session.get_one(ParticipantRow, enrolled.participant_id).flag
-    own = (VoteRow.participant_id == enrolled.participant_id, VoteRow.study == enrolled.study)
-    with counted(session, enrolled.participant_id, VoteRow.study == enrolled.study):
-        session.execute(update(VoteRow).where(*own).values(flag=by_hand or reason))
+def _flag(session: Session, study: str, reasons: Mapping[str, str | None]) -> None:
+    """Flags people's votes in a study with the rules they break (None: none); a flag given by hand comes first."""
+    session.flush()
+    of_study = EnrolmentRow.study == study
+    known = dict(session.execute(select(EnrolmentRow.participant_id, EnrolmentRow.flag).where(of_study)).tuples().all())
+    changed = sorted(person for person, reason in reasons.items() if known[person] != reason)
+    for some in queries.batched(changed):
+        with counted(session, some, study=study):
+            for person in some:
+                session.execute(
+                    update(EnrolmentRow)
+                    .where(of_study, EnrolmentRow.participant_id == person)
+                    .values(flag=reasons[person])
+                )
+                by_hand = select(ParticipantRow.flag).where(ParticipantRow.id == person).scalar_subquery()
+                session.execute(
+                    update(VoteRow)
+                    .where(VoteRow.study == study, VoteRow.participant_id == person)
+                    .values(flag=func.coalesce(by_hand, literal(reasons[person], Text)))
+                )
 
 
 def _qualities(session: Session, study: str, participant_id: str | None = None) -> dict[str, Quality]:

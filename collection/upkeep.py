@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -15,14 +16,18 @@ from sqlalchemy.orm import Session, undefer
 from collection import queries
 from collection.backups import copy_database
 from collection.checks import check_latents, check_one_of
+from collection.comparisons import count_ballots, note_comparisons, wrong_comparisons
+from collection.copying import Progress, TableCopy, copy_tables
 from collection.database import Database
 from collection.errors import InputError
-from collection.faults import clear_errors
-from collection.media_files import MediaFiles, write_durably
+from collection.faults import clear_errors, patient, shown
+from collection.media import Media, copy_media
+from collection.media_files import MediaFiles, content_name
 from collection.models import (
     LATENTS_DTYPE,
     AssignmentRow,
     BallotRow,
+    ComparisonRow,
     EnrolmentRow,
     FaultRow,
     GenerationRow,
@@ -41,7 +46,7 @@ from collection.records import (
     StoredBallot,
     StoredVote,
 )
-from collection.tallies import counted, wrong_tallies
+from collection.tallies import count_new_votes, counted, wrong_tallies
 
 Importable = Generation | StoredBallot | StoredVote
 
@@ -49,6 +54,7 @@ Importable = Generation | StoredBallot | StoredVote
 class Upkeep(Database):
     """Methods behind `python -m collection`."""
 
+    @patient(repeatable=False)
     def flag_participant(self, participant_id: str, reason: str | None) -> int:
         """Leaves a person's votes, past and future, out of every count; None lets them count again.
 
@@ -56,17 +62,18 @@ class Upkeep(Database):
         """
         own = VoteRow.participant_id == participant_id
         with self.writing() as session:
-            require_participant(session, participant_id).flag = reason
+            require_participant(session, participant_id, lock=True).flag = reason
             session.flush()
             by_rule = (
                 select(EnrolmentRow.flag)
                 .where(EnrolmentRow.study == VoteRow.study, EnrolmentRow.participant_id == participant_id)
                 .scalar_subquery()
             )
-            with counted(session, participant_id):
+            with counted(session, [participant_id]):
                 changed = session.execute(update(VoteRow).where(own).values(flag=reason or by_rule))
             return cast(Any, changed).rowcount
 
+    @patient(repeatable=False)
     def erase_participant(self, participant_id: str) -> ErasureReport:
         """Deletes a person: their id, ballots, votes, and the pictures they asked for. It cannot be undone.
 
@@ -76,23 +83,27 @@ class Upkeep(Database):
         with self.writing() as session:
             if self.url.get_backend_name() == "sqlite":
                 session.connection().exec_driver_sql("PRAGMA secure_delete = ON")  # overwrite, not just forget
-            require_participant(session, participant_id)
+            require_participant(session, participant_id, lock=True)
             own = session.scalars(queries.comparisons_asked_for(participant_id)).all()
             shared = set(session.scalars(queries.comparisons_others_judged(own, participant_id)))
             alone = [comparison for comparison in own if comparison not in shared]
             media = set(session.execute(queries.media_of(alone)).tuples())
             session.execute(delete(FaultRow).where(FaultRow.participant_id == participant_id))
             own_votes = VoteRow.participant_id == participant_id
-            with counted(session, participant_id):
+            with counted(session, [participant_id]):
                 votes = session.execute(delete(VoteRow).where(own_votes))
             session.execute(delete(TallyRow).where(*queries.tallies_of_participant(participant_id)))
             enrolments = select(EnrolmentRow.id).where(EnrolmentRow.participant_id == participant_id)
             session.execute(delete(AssignmentRow).where(AssignmentRow.enrolment_id.in_(enrolments)))
             session.execute(delete(EnrolmentRow).where(EnrolmentRow.participant_id == participant_id))
-            ballots = session.execute(delete(BallotRow).where(BallotRow.participant_id == participant_id))
+            own_ballots = BallotRow.participant_id == participant_id
+            issued = Counter(session.scalars(select(BallotRow.comparison_id).where(own_ballots)))
+            ballots = session.execute(delete(BallotRow).where(own_ballots))
             kept = session.scalars(select(GenerationRow.id).where(GenerationRow.comparison_id.in_(shared))).all()
             erased = session.execute(delete(GenerationRow).where(GenerationRow.comparison_id.in_(alone)))
             session.execute(delete(ParticipantRow).where(ParticipantRow.id == participant_id))
+            count_ballots(session, {comparison: -number for comparison, number in issued.items()})
+            session.execute(delete(ComparisonRow).where(ComparisonRow.id.in_(alone)))
             orphans = media - set(session.execute(queries.media_still_used(sha for sha, _ in media)).tuples())
         for sha256, media_type in orphans:
             self.media.remove(sha256, media_type)
@@ -136,17 +147,26 @@ class Upkeep(Database):
 
         A generation or ballot comes before what refers to it. Raises InputError where that or anything else is amiss.
         """
-        new = {Generation: 0, StoredBallot: 0, StoredVote: 0}
+        new: dict[type[Importable], list[str]] = {Generation: [], StoredBallot: [], StoredVote: []}
+        comparisons: set[str] = set()
+        issued: Counter[str] = Counter()
         with self.writing() as session:
             for record in records:
                 if isinstance(record, Generation):
-                    new[Generation] += _import_generation(session, record, self.media)
+                    comparisons.add(record.comparison_id)
+                    added = _import_generation(session, record, self.media)
                 elif isinstance(record, StoredBallot):
-                    new[StoredBallot] += _import_ballot(session, record)
+                    added = _import_ballot(session, record)
+                    issued[record.comparison_id] += added
                 else:
-                    new[StoredVote] += _import_vote(session, record)
+                    added = _import_vote(session, record)
                 session.flush()
-        return ImportReport(new[Generation], new[StoredBallot], new[StoredVote])
+                new[type(record)] += [str(record.id)] if added else []
+            count_new_votes(session, new[StoredVote])
+            for some in queries.batched(sorted(comparisons)):
+                note_comparisons(session, some)
+            count_ballots(session, issued)
+        return ImportReport(len(new[Generation]), len(new[StoredBallot]), len(new[StoredVote]))
 
     def backup(self, folder: Path | str) -> Path:
         """Copies the database, while in use, to FOLDER/npo.db (PostgreSQL: npo.dump), and the media files not yet
@@ -156,12 +176,23 @@ class Upkeep(Database):
         """
         try:
             part, target = copy_database(self.url, self._engine, Path(folder))
-            for path in self.media:  # after the rows that need them, which may have become more meanwhile
-                _copy_once(path, target.parent / "media" / path.relative_to(self.media.folder))
+            # after the rows that need them, which may have become more meanwhile
+            copy_media(self.media, MediaFiles(target.parent / "media"))
             part.replace(target)
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"The backup cannot be written to {folder} ({error}); give another folder.") from None
         return target
+
+    def copy_to(self, target: Database, progress: Progress = lambda line: None) -> list[TableCopy]:
+        """Brings everything to `target`, media files too where it keeps its own; see copying.py.
+
+        InputError where both are the same database, or the two differ in the end.
+        """
+        if self.url == target.url:
+            raise InputError(f"{shown(self.url)} cannot be copied to itself; give the URL of another database.")
+        copy_media(self.media, target.media)
+        with clear_errors(target.url, opening=True), clear_errors(self.url, opening=True):
+            return copy_tables(self._engine, target._engine, progress)
 
     def verify(self) -> list[str]:
         """What is wrong with the database and its media files, a sentence each; nothing is changed."""
@@ -175,34 +206,34 @@ class Upkeep(Database):
                     problems.append(f"Row {row} of {table} refers to a row that is not there.")
             for vote_id in session.scalars(queries.votes_unlike_their_ballot()):
                 problems.append(f"Vote {vote_id} says something else than its ballot.")
-            problems += wrong_tallies(session)
+            problems += wrong_tallies(session) + wrong_comparisons(session)
             expected = set()
             rows = session.scalars(
                 select(GenerationRow).options(undefer(GenerationRow.latents)).execution_options(yield_per=100)
             )
             for row in rows:
-                expected.add(self.media.path(row.media_sha256, row.media_type))
+                expected.add(content_name(row.media_sha256, row.media_type))
                 problems += _problems_of(row, self.media)
-        problems += [f"No generation knows the media file {path}." for path in self.media if path not in expected]
-        return problems
+        strangers = (self.media.where(name) for name in self.media.names() if name not in expected)
+        return problems + [f"No generation knows the media file {place}." for place in strangers]
 
 
-def _import_generation(session: Session, record: Generation, media: MediaFiles) -> int:
+def _import_generation(session: Session, record: Generation, media: Media) -> bool:
     check_latents(record.latents)
     if record.media is not None:
         media.write(record.media, record.media_sha256, record.media_type)
     if record.id is None:
         raise InputError("An imported generation needs its id; export it again.")
     if session.get(GenerationRow, record.id) is not None:
-        return 0
+        return False
     session.add(GenerationRow.from_record(record))
-    return 1
+    return True
 
 
-def _import_ballot(session: Session, record: StoredBallot) -> int:
+def _import_ballot(session: Session, record: StoredBallot) -> bool:
     check_one_of("ballot kind", record.kind, BALLOT_KINDS)
     if session.get(BallotRow, record.id) is not None:
-        return 0
+        return False
     for generation_id in (record.left_generation_id, record.right_generation_id):
         if session.get(GenerationRow, generation_id) is None:
             raise InputError(f"The ballot {record.id!r} comes before its generation {generation_id!r}.")
@@ -210,50 +241,43 @@ def _import_ballot(session: Session, record: StoredBallot) -> int:
         session.add(ParticipantRow(id=record.participant_id, created_at=record.created_at))
         session.flush()
     session.add(BallotRow(**vars(record)))
-    return 1
+    return True
 
 
-def _import_vote(session: Session, record: StoredVote) -> int:
+def _import_vote(session: Session, record: StoredVote) -> bool:
     for choice in (record.choice, record.first_choice):
         check_one_of("choice", choice, CHOICES)
-    found = session.execute(queries.ballots_to_answer([record.ballot_id])).one_or_none()
+    found = session.execute(queries.ballots_to_answer(), {"ballot_ids": [record.ballot_id]}).one_or_none()
     if found is None or found[0].participant_id != record.participant_id:
         raise InputError(f"The vote {record.id!r} comes before its ballot {record.ballot_id!r} or is another person's.")
     here = select(VoteRow.id).where((VoteRow.id == record.id) | (VoteRow.ballot_id == record.ballot_id))
     if session.scalar(here.limit(1)) is not None:
-        return 0
+        return False
     ballot, family, modality, left_variant, right_variant, _flag, _assigned = found
-    with counted(session, record.participant_id, VoteRow.id == record.id):
-        session.add(
-            VoteRow(
-                **vars(record),
-                withdrawn=False,
-                family=family,
-                modality=modality,
-                left_variant=left_variant,
-                right_variant=right_variant,
-                blind=ballot.blind,
-                kind=ballot.kind,
-                study=ballot.study,
-            )
+    session.add(
+        VoteRow(
+            **vars(record),
+            withdrawn=False,
+            family=family,
+            modality=modality,
+            left_variant=left_variant,
+            right_variant=right_variant,
+            blind=ballot.blind,
+            kind=ballot.kind,
+            study=ballot.study,
         )
-    return 1
+    )
+    return True
 
 
-def _copy_once(source: Path, target: Path) -> None:
-    """Copies a file named after its content, unless it is there already."""
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(target, source.read_bytes())
-
-
-def _problems_of(row: GenerationRow, media: MediaFiles) -> list[str]:
+def _problems_of(row: GenerationRow, media: Media) -> list[str]:
     problems = []
-    path = media.path(row.media_sha256, row.media_type)
-    if not path.exists():
-        problems.append(f"The media file {path} of generation {row.id} is missing.")
-    elif hashlib.sha256(path.read_bytes()).hexdigest() != row.media_sha256:
-        problems.append(f"The media file {path} of generation {row.id} is damaged.")
+    name = content_name(row.media_sha256, row.media_type)
+    content = media.content(name)
+    if content is None:
+        problems.append(f"The media file {media.where(name)} of generation {row.id} is missing.")
+    elif hashlib.sha256(content).hexdigest() != row.media_sha256:
+        problems.append(f"The media file {media.where(name)} of generation {row.id} is damaged.")
     if row.latents is not None:
         values = math.prod(int(size) for size in (row.latents_shape or "0").split("x"))
         if len(row.latents) != values * LATENTS_DTYPE.itemsize:

@@ -14,7 +14,7 @@ from collection.records import AdapterRecord
 from collection.store import Store
 from tests.collection.helpers import add_comparison, cast, open_store
 
-COMMANDS = ("init", "stats", "export", "import", "study", "participants", "adapters", "backup", "verify")
+COMMANDS = ("init", "stats", "export", "import", "study", "participants", "adapters", "backup", "copy-to", "verify")
 
 
 @pytest.fixture(autouse=True)
@@ -98,10 +98,8 @@ def test_backup_and_verify_say_what_they_found(
     voted: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["backup", "safe"]) == 0
-    assert (
-        f"Backed up to safe/npo.{'db' if voted.url.get_backend_name() == 'sqlite' else 'dump'}."
-        in capsys.readouterr().out
-    )
+    copy = {"sqlite": "npo.db", "postgresql": "npo.dump"}[voted.url.get_backend_name()]
+    assert f"Backed up to safe/{copy}." in capsys.readouterr().out
     next(iter(voted.media)).unlink()
     assert main(["verify"]) == 1
     assert "is missing" in capsys.readouterr().out
