@@ -563,6 +563,7 @@ def _renewed(session: Session, waiting: Asked) -> Asked:
     fresh = new_ballot(session, NewBallot(*sides, old.participant_id, kind=cast(BallotKind, old.kind), study=old.study))
     session.add(fresh)
     session.flush()
+    count_ballots(session, {fresh.comparison_id: 1})
     place = session.get_one(AssignmentRow, old.id)
     place.ballot_id, place.created_at = fresh.id, now()
     session.flush()

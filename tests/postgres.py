@@ -58,6 +58,7 @@ class PostgresCluster:
         lines = [f"{name} = '{value}'" for name, value in settings.items()]
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
+        self._guard = self._watch()
         self.start()
 
     @property
@@ -77,9 +78,8 @@ class PostgresCluster:
 
     def close(self) -> None:
         """Stops it and deletes its data."""
-        if (self.data / "postmaster.pid").exists():
-            self.stop("immediate")
-        shutil.rmtree(self.folder)
+        self._guard.communicate(timeout=120)
+        shutil.rmtree(self.folder, ignore_errors=True)  # where only we may write
 
     def __enter__(self) -> Self:
         return self
@@ -93,14 +93,33 @@ class PostgresCluster:
         """The URL of a new database; a copy of the one named `template`, which nobody may use meanwhile."""
         return new_database(self.url, template)
 
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """Whom `subprocess` runs a program as."""
+        if self._user is None:
+            return {}
+        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+
+    def _watch(self) -> subprocess.Popen[bytes]:
+        """A process that cleans up as soon as its input ends: at `close`, or when we die without getting there."""
+        clean_up = 'cat; "$1" stop -D "$2/data" -m immediate; rm -rf "$2"'
+        command = ["sh", "-c", clean_up, "guard", str(self._binaries / "pg_ctl"), str(self.folder)]
+        silent = subprocess.DEVNULL
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=silent,
+            stderr=silent,
+            cwd="/",
+            start_new_session=True,
+            **self._identity,
+        )
+
     def _run(self, program: str, *arguments: str) -> None:
-        identity: dict[str, Any] = {}
-        if self._user is not None:
-            identity = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         # No pipes: the server would inherit them and keep them open.
         with tempfile.TemporaryFile() as said:
             command = [str(self._binaries / program), *arguments]
-            ended = subprocess.run(command, stdout=said, stderr=said, cwd=self.folder, check=False, **identity)
+            ended = subprocess.run(command, stdout=said, stderr=said, cwd=self.folder, check=False, **self._identity)
             said.seek(0)
             if ended.returncode != 0:
                 raise RuntimeError(f"{program} failed: {said.read().decode(errors='replace')}")
