@@ -158,7 +158,7 @@ def test_an_exported_study_loads_with_datasets_and_trains(
 
     monkeypatch.setitem(families.FAMILIES, "tiny", tiny_family(tmp_path))
     with open_store(tmp_path) as store:
-        fill_study(store, prompts=20, training=False, check_share=0.0, ballots_per_participant=40)
+        fill_study(store, prompts=20, training=False, check_share=0.0, ballots_per_participant=40, min_view_s=0.0)
         take_part(store, lambda ballot: ("left", "right", "tie")[ballot.number % 3])
     database = ["--database-url", f"sqlite:///{tmp_path / 'npo.db'}", "--data-dir", str(tmp_path / "data")]
     folder = tmp_path / "pairs"
