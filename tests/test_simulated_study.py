@@ -87,7 +87,7 @@ def make_raters() -> list[Rater]:
 def test_sixty_simulated_raters_are_understood(tmp_path: Path, family: ModelFamily, generator: Generator) -> None:
     services = make_services(tmp_path, family, generator)
     store = services.store
-    fill_study(store, prompts=24, ballots_per_participant=30, votes_per_pair=VOTES_PER_PAIR)
+    fill_study(store, prompts=24, ballots_per_participant=30, votes_per_pair=VOTES_PER_PAIR, min_view_s=0.0)
     names, raters, order = variant_by_media(store), make_raters(), random.Random(0)
     with serving(services) as address:
         call = Caller(address)
