@@ -21,7 +21,7 @@ from ui.plots import interval_svg, strengths_svg, votes_svg, win_rates_svg
 def voted(services: Services) -> Services:
     """A study of two people who prefer what comes last in the alphabet."""
     store = services.store
-    fill_study(store, prompts=4, training=False, check_share=0.0, votes_per_pair=2)
+    fill_study(store, prompts=4, training=False, check_share=0.0, votes_per_pair=2, min_view_s=0.0)
 
     def answer(ballot):  # type: ignore[no-untyped-def]
         left, right = variants_of(store, ballot)
