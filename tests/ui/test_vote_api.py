@@ -27,7 +27,7 @@ def running(
     tmp_path_factory: pytest.TempPathFactory, family: ModelFamily, generator: Generator
 ) -> Iterator[tuple[Services, Client]]:
     services = make_services(tmp_path_factory.mktemp("study"), family, generator)
-    fill_study(services.store, ballots_per_participant=4, completion_code="DONE")
+    fill_study(services.store, ballots_per_participant=4, completion_code="DONE", min_view_s=0.0)
     with serving(services) as address:
         yield services, Client(address, verbose=False)
 
