@@ -58,6 +58,7 @@ PAGES: dict[str, tuple[str, Callable[[Services], gr.Blocks]]] = {  # path -> (ti
 CACHE_S = (600, 3600)  # how often gradio looks for files that it made for pages, and how old they get
 SESSIONS = 1000  # pages that the server remembers; the one that was not used for the longest makes room
 THREADS = 64  # for gradio's handlers; what comes by direct.py has others, so that waiting pages hold no vote up
+SWITCH_S = 0.0005  # how soon a thread that generates lets one that takes a vote have the interpreter (Python's: 0.005)
 FINISH_S = 90.0  # how long a generation may still take when the app is asked to stop
 
 logger = logging.getLogger(__name__)
@@ -217,5 +218,6 @@ def load(way: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(SWITCH_S)
     logs.configure()
     sys.exit(main())

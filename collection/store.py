@@ -67,6 +67,16 @@ class Store(Studies, Results, Adapters, Upkeep):
                 raise InputError(f"There is no generation {generation_id!r}; it may belong to another database.")
             return row.to_record()
 
+    def shown(self, *generation_ids: str) -> list[Generation]:
+        """Several generations in this order, without latents: what is needed to show them. InputError when unknown."""
+        with self.reading() as session:
+            rows = session.scalars(select(GenerationRow).where(GenerationRow.id.in_(generation_ids)))
+            found = {row.id: row.to_record(with_latents=False) for row in rows}
+        missing = next((identity for identity in generation_ids if identity not in found), None)
+        if missing is not None:
+            raise InputError(f"There is no generation {missing!r}; it may belong to another database.")
+        return [found[identity] for identity in generation_ids]
+
     def comparison(self, comparison_id: str) -> list[Generation]:
         """The generations made together, without latents, in the order in which they were made."""
         with self.reading() as session:

@@ -39,10 +39,7 @@ class PoolService:
         view = self._store.next_ballot(participant_id, self._rng, family=self._family)
         if view is None:
             return None
-        left, right = (
-            self._store.get_generation(generation_id)
-            for generation_id in (view.left_generation_id, view.right_generation_id)
-        )
+        left, right = self._store.shown(view.left_generation_id, view.right_generation_id)
         return BlindPair(
             view.ballot_id,
             view.prompt,

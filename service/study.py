@@ -73,14 +73,12 @@ class StudyService:
         ballot = self._store.next_study_ballot(study, self._participant(token), held or None)
         if ballot is None:
             return None
-        left, right = (
-            self._store.get_generation(identity) for identity in (ballot.left_generation_id, ballot.right_generation_id)
-        )
+        left, right = self._store.shown(ballot.left_generation_id, ballot.right_generation_id)
         return StudyPair(ballot, self._media(left), self._media(right), left.media_type)
 
-    def owns(self, ballot_id: str) -> bool:
-        """Whether this ballot belongs to a study."""
-        return isinstance(ballot_id, str) and self._store.is_study_ballot(ballot_id)
+    def owns(self, ballot_id: str, token: str) -> bool:
+        """Whether this is answered here: by the token of one who takes part, or by anybody about a study's ballot."""
+        return participant_of(token, self._secret) is not None or self._store.is_study_ballot(ballot_id)
 
     def answer(self, ballot_id: str, token: str, choice: str, response_time_s: float | None) -> StudyAnswer:
         """Records, or changes, an answer; no names are told."""

@@ -116,7 +116,7 @@ class Api:
     ) -> dict[str, Any]:
         """Answers a ballot: of /next_ballot with left, right, tie, both_bad or skip; of /generate with the letter of
         the best panel (`worst` is optional) or tie. The names are in the answer, except in a study."""
-        if self._services.study.owns(ballot_id):
+        if self._services.study.owns(ballot_id, participant_id):
             answer = self._services.study.answer(ballot_id, participant_id, choice, response_time_s)
             return {"ballot_id": ballot_id, "choice": answer.choice, "right": answer.right}
         if self._services.store.comparison(ballot_id):

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -23,6 +24,7 @@ from ui.arguments import Endpoint
 from ui.parts import FAULT
 
 MOST_ARGUMENTS = 32
+AT_ONCE = 4  # threads: more of them would only take the interpreter from each other, in the midst of transactions
 QUEUED = "generate"  # takes seconds and has to stand in line
 
 logger = logging.getLogger(__name__)
@@ -38,9 +40,11 @@ def add_endpoints(app: FastAPI, services: Services) -> frozenset[str]:
     """Adds the address to `app`; returns the names that can be called there."""
     known = {name: endpoint for name, endpoint in endpoints(services).items() if name != QUEUED}
 
+    at_once = CapacityLimiter(AT_ONCE)
+
     @app.post("/gradio_api/run/{name}")
-    def run(name: str, asked: Asked) -> JSONResponse:
-        return _answer(known, name, asked.data)
+    async def run(name: str, asked: Asked) -> JSONResponse:
+        return await to_thread.run_sync(_answer, known, name, asked.data, limiter=at_once)
 
     return frozenset(known)
 
