@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def app_running(
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
     }
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the app does not outlive this script
     with (data_dir / "app.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}/"

@@ -270,7 +270,7 @@ class Studies(Database):
                     if all(ballot.answered for ballot in asked):
                         _finish(session, plan, enrolled)
                     return None
-                waiting = new
+                return _view(session, plan, new)
             return _view(session, plan, _renewed(session, waiting))
 
     @patient(repeatable=True)
