@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from collection.errors import InputError
-from collection.models import AssignmentRow, BallotRow, StudyPairRow
+from collection.casting import BALLOT_LIFE
+from collection.errors import InputError, RefusedError
+from collection.models import AssignmentRow, BallotRow, StudyPairRow, now
 from collection.records import NewBallot, Referral, StudyBallot
 from collection.store import Store
 from tests.collection.helpers import add_comparison, cast, generation
@@ -297,3 +300,32 @@ def test_votes_outside_studies_and_inside_are_told_apart(store: Store) -> None:
     assert set(store.vote_counts_by_category(study="pilot")) <= {"kind 0", "kind 1"}
     (ballot,) = store.create_ballots([NewBallot(ids["base"], ids["aligned"], person)])
     assert not store.is_study_ballot(ballot)
+
+
+def test_an_answer_before_the_shortest_look_is_refused(store: Store) -> None:
+    make_study(store, min_view_s=0.3)
+    person = enrol(store).participant_id
+    ballot = store.next_study_ballot("pilot", person)
+    assert ballot is not None
+    with pytest.raises(RefusedError, match="before the pair could be seen") as refused:
+        store.answer(ballot.ballot_id, person, "left")
+    assert refused.value.reason == "too_early"
+    time.sleep(0.3)
+    store.answer(ballot.ballot_id, person, "left")
+
+
+def test_a_pair_left_open_for_too_long_is_asked_again_on_a_fresh_ballot(store: Store) -> None:
+    make_study(store)
+    person = enrol(store).participant_id
+    old = store.next_study_ballot("pilot", person)
+    assert old is not None
+    with store.writing() as session:
+        session.execute(update(BallotRow).values(created_at=now() - BALLOT_LIFE - timedelta(seconds=1)))
+    with pytest.raises(RefusedError, match="was open for more than 7 days"):
+        store.answer(old.ballot_id, person, "left")
+    fresh = store.next_study_ballot("pilot", person)
+    assert fresh is not None
+    assert replace(fresh, ballot_id=old.ballot_id) == old
+    store.answer(fresh.ballot_id, person, "left")
+    with pytest.raises(RefusedError, match="belongs to no study"):
+        store.answer(old.ballot_id, person, "left")
