@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -30,11 +27,13 @@ import httpx
 from benchmarks.voters import (
     Ledger,
     Voter,
+    add_options,
     app_running,
     client_for,
-    fill_study,
     quantiles_ms,
     reckon,
+    study_to_vote_on,
+    tell,
     vote_at_a_rate,
 )
 from collection.store import Store
@@ -89,28 +88,21 @@ def main() -> int:
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--rate", type=float, default=20.0, help="votes a second in all, while the app is there")
     parser.add_argument("--most-alive-s", type=float, default=5.0, help="the longest that the app lives between kills")
-    parser.add_argument("--prompts", type=int, default=200, help="of the study: three pairs each")
-    parser.add_argument("--database-url", help="an empty database; default: SQLite in a temporary folder")
+    add_options(parser, prompts=200)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = options.database_url or f"sqlite:///{Path(folder) / 'npo.db'}"
-        with Store(url, folder) as store:
-            fill_study(store, options.prompts, ballots_per_participant=2 * options.prompts)
-        with app_running(url, Path(folder), KEEPER, warm=False) as (address, keeper):
+    with study_to_vote_on(options) as (url, folder):
+        with app_running(url, folder, KEEPER, warm=False) as (address, keeper):
             ledger, away_s = asyncio.run(run(address, keeper, options))
         with Store(url, folder) as store:
             reckoning = reckon(store, ledger)
     told = {
-        "database": url.partition(":")[0],
         "kills": len(away_s),
         "away, s": {name: round(value / 1000, 2) for name, value in quantiles_ms(away_s).items()},
         "acknowledged": len(ledger.acknowledged),
         "sent": len(ledger.sent),
         "retries": ledger.retries,
-        **asdict(reckoning),
     }
-    print(json.dumps(told, indent=1))
-    return 1 if reckoning.lost or reckoning.double or reckoning.unasked or reckoning.problems else 0
+    return tell(told, url, reckoning)
 
 
 if __name__ == "__main__":

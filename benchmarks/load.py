@@ -16,23 +16,23 @@ import asyncio
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import httpx
 
 from benchmarks.voters import (
     Ledger,
     Voter,
+    add_options,
     app_running,
     client_for,
     cpu_s,
-    fill_study,
     quantiles_ms,
     reckon,
+    study_to_vote_on,
+    tell,
     vote_at_a_rate,
 )
 from collection.store import Store
@@ -93,21 +93,16 @@ def main() -> int:
     parser.add_argument("--people", type=int, default=200)
     parser.add_argument("--rate", type=float, default=50.0, help="votes a second in all; 0: as fast as it goes")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--prompts", type=int, default=100, help="of the study: three pairs each")
+    add_options(parser, prompts=100)
     parser.add_argument("--generating", action="store_true", help="make pictures all the while")
-    parser.add_argument("--database-url", help="an empty database; default: SQLite in a temporary folder")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = options.database_url or f"sqlite:///{Path(folder) / 'npo.db'}"
-        with Store(url, folder) as store:
-            fill_study(store, options.prompts, ballots_per_participant=2 * options.prompts)
-        with app_running(url, Path(folder)) as (address, process):
+    with study_to_vote_on(options) as (url, folder):
+        with app_running(url, folder) as (address, process):
             done = asyncio.run(run(address, process, options))
         with Store(url, folder) as store:
             reckoning = reckon(store, done.ledger)
     ledger, made_s = done.ledger, done.made_s
     told = {
-        "database": url.partition(":")[0],
         "people": options.people,
         "asked for, votes/s": options.rate or "as fast as it goes",
         "votes/s": round(len(ledger.vote_s) / done.took_s, 1),
@@ -118,10 +113,8 @@ def main() -> int:
         "a comparison, ms": quantiles_ms(made_s),
         "acknowledged": len(ledger.acknowledged),
         "retries": ledger.retries,
-        **asdict(reckoning),
     }
-    print(json.dumps(told, indent=1))
-    return 1 if reckoning.lost or reckoning.double or reckoning.unasked or reckoning.problems else 0
+    return tell(told, url, reckoning)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
+import json
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -248,6 +251,29 @@ def reckon(store: Store, ledger: Ledger) -> Reckoning:
         double=sum(number > 1 for number in count.values()),
         problems=tuple(map(str, store.verify())),
     )
+
+
+def add_options(parser: argparse.ArgumentParser, prompts: int) -> None:
+    """What every benchmark with voters can be told about its study."""
+    parser.add_argument("--prompts", type=int, default=prompts, help="of the study: three pairs each")
+    parser.add_argument("--database-url", help="an empty database; default: SQLite in a temporary folder")
+
+
+@contextmanager
+def study_to_vote_on(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """A database with a filled study, and a folder for its pictures that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        url = options.database_url or f"sqlite:///{folder / 'npo.db'}"
+        with Store(url, folder) as store:
+            fill_study(store, options.prompts, ballots_per_participant=2 * options.prompts)
+        yield url, folder
+
+
+def tell(facts: dict[str, Any], url: str, reckoning: Reckoning) -> int:
+    """Prints them as JSON; the exit status, 1 where the database is not as the voters were told."""
+    print(json.dumps({"database": url.partition(":")[0], **facts, **asdict(reckoning)}, indent=1))
+    return 1 if reckoning.lost or reckoning.double or reckoning.unasked or reckoning.problems else 0
 
 
 def quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:

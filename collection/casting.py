@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from collection import queries
 from collection.checks import check_one_of, check_response_time
+from collection.comparisons import count_ballots
 from collection.dialects import insert_or_change
 from collection.errors import InputError, RefusedError
 from collection.models import BallotRow, GenerationRow, VoteRow, new_id, now, require_participant
@@ -22,7 +24,16 @@ BALLOT_LIFE: Final = timedelta(days=7)
 """How long a ballot can be answered, counted from the moment when it was issued."""
 
 
-def new_ballot(session: Session, ballot: NewBallot) -> BallotRow:
+def issue_ballots(session: Session, ballots: Sequence[NewBallot]) -> list[BallotRow]:
+    """Stores the ballots and counts them on their comparisons; InputError as `_new_ballot`."""
+    rows = [_new_ballot(session, ballot) for ballot in ballots]
+    session.add_all(rows)
+    session.flush()
+    count_ballots(session, Counter(row.comparison_id for row in rows))
+    return rows
+
+
+def _new_ballot(session: Session, ballot: NewBallot) -> BallotRow:
     """The row for `ballot`; InputError for an unknown person, or two generations that cannot be compared."""
     check_one_of("ballot kind", ballot.kind, BALLOT_KINDS)
     require_participant(session, ballot.participant_id)

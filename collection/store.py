@@ -8,7 +8,6 @@ A method either does all it says or nothing. Bad input raises InputError, and so
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,9 +18,9 @@ from sqlalchemy.orm import undefer
 from collection import queries
 from collection.adapters import Adapters
 from collection.ballots import POOL_STUDY, choose_least_judged, choose_pair
-from collection.casting import BALLOT_LIFE, new_ballot, record_votes
+from collection.casting import BALLOT_LIFE, issue_ballots, record_votes
 from collection.checks import check_latents
-from collection.comparisons import count_ballots, note_comparisons
+from collection.comparisons import note_comparisons
 from collection.errors import InputError
 from collection.faults import patient
 from collection.models import BallotRow, GenerationRow, ParticipantRow, VoteRow, new_id, now, require_participant
@@ -119,11 +118,7 @@ class Store(Studies, Results, Adapters, Upkeep):
         compared (another prompt, family or modality).
         """
         with self.writing() as session:
-            rows = [new_ballot(session, ballot) for ballot in ballots]
-            session.add_all(rows)
-            session.flush()
-            count_ballots(session, Counter(row.comparison_id for row in rows))
-            return [row.id for row in rows]
+            return [row.id for row in issue_ballots(session, ballots)]
 
     def ballots(self, comparison_id: str, participant_id: str) -> list[BallotView]:
         """The ballots this person was issued on a comparison as it was made, oldest first; not those of the pool."""
@@ -171,10 +166,7 @@ class Store(Studies, Results, Adapters, Upkeep):
             pair = choose_pair([(row.id, row.variant) for row in made], rng)
             if pair is None:
                 return None
-            ballot = new_ballot(session, NewBallot(*pair, participant_id, study=POOL_STUDY))
-            session.add(ballot)
-            session.flush()
-            count_ballots(session, {ballot.comparison_id: 1})
+            (ballot,) = issue_ballots(session, [NewBallot(*pair, participant_id, study=POOL_STUDY)])
             return BallotView(*session.execute(queries.ballot_views().where(BallotRow.id == ballot.id)).one())
 
     # Votes
