@@ -233,6 +233,17 @@ def refusal(loaded: Loaded) -> dict[str, Any]:
     return {"too_large": sentence, "next_comparison_s": round(loaded.compare()[0], 2)}
 
 
+def on_a_smaller_card(family: ModelFamily, modality: str, card_gb: float, expected: np.ndarray) -> dict[str, Any]:
+    """What is reported of the family there, and whether the latents are those `expected`."""
+    smaller = Loaded(family, modality, card_gb)
+    try:
+        record, made = smaller.told(1)
+    except InputError as error:
+        return {"placement": smaller.sampler.placement.name, "refused": str(error)}
+    difference = float(np.abs(made - expected).max() / np.abs(expected).max())
+    return {**record, "largest_difference": float(f"{difference:.2g}"), **refusal(smaller)}
+
+
 def measure(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     records = []
     for name, modality in MEASURED:
@@ -244,13 +255,9 @@ def measure(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]
         del loaded
         cards = CARDS_GB.get(name, ()) if modality == "image" and torch.cuda.is_available() else ()
         for card_gb in cards:
-            smaller = Loaded(family, modality, card_gb)
-            record, made = smaller.told(1)
-            difference = float(np.abs(made - expected).max() / np.abs(expected).max())
-            record |= {"card_gb": card_gb, "largest_difference": float(f"{difference:.2g}"), **refusal(smaller)}
-            records.append({"family": name, "modality": modality, **record})
+            record = on_a_smaller_card(family, modality, card_gb, expected)
+            records.append({"family": name, "modality": modality, "card_gb": card_gb, **record})
             print(json.dumps(records[-1]), flush=True)
-            del smaller
     return records
 
 

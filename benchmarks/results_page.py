@@ -57,7 +57,7 @@ def page(results: dict[str, Any]) -> str:
             "",
             "## The family as it ships",
             "",
-            *_contenders(results["baseline"], ("base", "aligned")),
+            *_contenders(results["baseline"], ("base", "aligned", "aligned_vs_base")),
             "",
             "## Which negative is best",
             "",
@@ -146,7 +146,26 @@ def verdict_on_negatives(negatives: dict[str, Any]) -> list[str]:
     return [
         f"The negative from reversed pairs {said} ({_interval(row)}). Trained through guidance on the same pairs in "
         f"their given order it stands at {_interval(other)}, {relation} reversal; whether the two differ is in "
-        "the intervals."
+        "the intervals.",
+        "",
+        *verdict_on_the_base(negatives),
+    ]
+
+
+def verdict_on_the_base(negatives: dict[str, Any]) -> list[str]:
+    """Whether any negative beats the plainest one, which needs no training: the base itself."""
+    rows = {name: _against(entry, "aligned_vs_base") for name, entry in negatives.items() if isinstance(entry, dict)}
+    best = max(rows, key=lambda name: rows[name]["win_rate"])
+    low, high = rows[best]["win_rate_95"]
+    if low > 0.5:
+        said = "is better than that"
+    elif high < 0.5:
+        said = "does not reach it on this small family"
+    else:
+        said = "cannot be told from that"
+    return [
+        "The plainest other negative needs no training: the base itself, which differs from the aligned model by minus "
+        f"eta. The best of these against it, {best}, {said}: {_interval(rows[best])}."
     ]
 
 

@@ -224,6 +224,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     suffix = ", compiled" if compiles else ""
     shared = replace(best, share_reference=False, output_dir=folder / "compiled")
     if compiles:
+        checkpointed = replace(shared, gradient_checkpointing="on", output_dir=folder / "checkpointed")
+        note(f"ours, checkpointing{suffix}", *ours(pipeline, checkpointed, pairs))
         note(f"ours, no checkpointing{suffix}", *ours(pipeline, shared, pairs))
     filling = replace(best, compile="off", output_dir=folder / "first")
     ours(pipeline, filling, pairs)  # leaves the reference's errors for the run after it

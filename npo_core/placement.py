@@ -25,11 +25,13 @@ TILING_SHARE = 0.5  # of the free memory that one picture may take before it is 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of a loaded pipeline: its UNet, everything else, and what a comparison needs on top while it runs."""
+    """Bytes of a loaded pipeline: its UNet, everything else, what a comparison needs on top while it runs, and an
+    aligned model that is a whole UNet of its own (which can be streamed, see `execution`)."""
 
     unet: int
     others: int
     working: int
+    fine_tuned: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def choose_placement(needed: Footprint, free_bytes: int | None) -> Placement:
     """Where a pipeline goes on a device with `free_bytes` free; None stands for a host that is its own device."""
     if free_bytes is None:
         return Placement(RESIDENT, "there is no other memory")
-    everything = needed.unet + needed.others + needed.working
+    everything = needed.unet + needed.others + needed.working + needed.fine_tuned
     free = f"{free_bytes / 1e9:.1f} GB are free"
     if everything <= free_bytes:
         return Placement(RESIDENT, f"{everything / 1e9:.1f} GB are needed and {free}")

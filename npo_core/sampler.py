@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from npo_core.adapters import ROLES, AdapterFile, Role
+from npo_core.adapters import ROLES, AdapterFile, Role, locate_adapter
 from npo_core.batch import Recording
 from npo_core.errors import FlaggedError, InputError
 from npo_core.execution import ROUTINGS, STREAMED_SETS
@@ -28,6 +28,8 @@ from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_reques
 from npo_core.routing import RoutedUNet, guided_rows
 from npo_core.variants import Mix, get_variant
 from npo_core.weights import AdapterWeights, fit, load_weights
+
+WHOLE_UNET_SHARE = 0.4  # of a UNet's bytes, above which a file of weights is one (half precision halves it)
 
 logger = logging.getLogger(__name__)
 
@@ -224,11 +226,20 @@ class Sampler:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[list[Image.Image]]:
         """The frames of every sample, from latents at UNet scale: (samples, C, H, W), one frame each."""
-        vae, images = self.pipeline.vae, []
+        vae = self.pipeline.vae
         pixels = latents[0, 0].numel() * self.pipeline.vae_scale_factor**2
         width = max(vae.config.block_out_channels[:2])
-        together, tiled = decoded_at_once(pixels, width, vae.dtype.itemsize, free_bytes(self.device))
-        vae.use_tiling = tiled
+        together, vae.use_tiling = decoded_at_once(pixels, width, vae.dtype.itemsize, free_bytes(self.device))
+        try:
+            return self._decoded(latents, together)
+        except torch.OutOfMemoryError:
+            if together == 1:
+                raise
+        free_unused(self.device)  # the arithmetic is rough, and what is free may be in pieces
+        return self._decoded(latents, 1)
+
+    def _decoded(self, latents: Tensor, together: int) -> list[list[Image.Image]]:
+        vae, images = self.pipeline.vae, []
         for part in latents.split(together):
             decoded = vae.decode(part.to(vae.dtype) / vae.config.scaling_factor).sample
             images += self.pipeline.image_processor.postprocess(decoded, output_type="pil")
@@ -305,7 +316,19 @@ def _footprint(pipeline: Any, family: ModelFamily) -> Footprint:
         unet.config.block_out_channels[0],
         unet.dtype.itemsize,
     )
-    return Footprint(sizes["unet"], sum(sizes.values()) - sizes["unet"], working)
+    others = sum(sizes.values()) - sizes["unet"]
+    return Footprint(sizes["unet"], others, working, _fine_tuned_bytes(family, sizes["unet"]))
+
+
+def _fine_tuned_bytes(family: ModelFamily, unet: int) -> int:
+    """What the family's aligned model takes where it is a whole UNet, of `unet` bytes as all of them: 0 for a LoRA."""
+    if family.aligned is None:
+        return 0
+    try:
+        on_disk = locate_adapter(family.aligned).stat().st_size
+    except InputError:  # told when it is loaded
+        return 0
+    return unet if on_disk > WHOLE_UNET_SHARE * unet else 0
 
 
 def _mix_pairs(requests: Sequence[ResolvedRequest]) -> list[tuple[Mix, Mix]]:

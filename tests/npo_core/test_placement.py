@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,32 @@ def test_the_placement_follows_from_what_is_free(free_bytes: int | None, name: s
 
 def test_the_reason_says_what_is_needed_and_what_is_free() -> None:
     assert choose_placement(SDXL, 9 * GB).reason == "9.9 GB are needed for everything and 9.0 GB are free"
+
+
+def test_a_whole_aligned_unet_is_counted_but_may_be_streamed() -> None:
+    both = replace(SDXL, fine_tuned=SDXL.unet)
+    assert choose_placement(both, 16 * GB).name == RESIDENT
+    assert choose_placement(both, 12 * GB).name == STAGED, "the base alone would have fitted"
+    assert choose_placement(SDXL, 12 * GB).name == RESIDENT
+
+
+def test_what_does_not_fit_decoded_together_is_decoded_one_by_one(
+    family: ModelFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Generator(family).generate(REQUEST)
+    generator = Generator(family)
+    loaded = generator._loaded("image")
+    decode = loaded.pipeline.vae.decode
+
+    def small(latents: Any) -> Any:
+        if len(latents) > 1:
+            raise torch.OutOfMemoryError("full")
+        return decode(latents)
+
+    monkeypatch.setattr(loaded.pipeline.vae, "decode", small)
+    for ours, theirs in zip(generator.generate(REQUEST).samples, expected.samples, strict=True):
+        difference = np.asarray(open_image(ours.media), np.int16) - np.asarray(open_image(theirs.media), np.int16)
+        assert abs(difference).max() <= 1, "rounding alone"
 
 
 def test_pictures_are_decoded_together_alone_or_in_tiles() -> None:
