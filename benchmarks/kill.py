@@ -2,7 +2,7 @@
 
     python -m benchmarks.kill                                      # 50 times, SQLite in a temporary folder
     python -m benchmarks.kill --kills 5 --people 20
-    python -m benchmarks.kill --database-url postgresql://...      # an empty database of a server
+    python -m benchmarks.kill --postgres                           # a temporary PostgreSQL server
 
 The app runs under `python -m service.keep_running`, which starts it again. The voters ask again until they are
 answered, as the page Vote does. Held against what they were told: every acknowledged vote is there with its choice, no
@@ -90,10 +90,10 @@ def main() -> int:
     parser.add_argument("--most-alive-s", type=float, default=5.0, help="the longest that the app lives between kills")
     add_options(parser, prompts=200)
     options = parser.parse_args()
-    with study_to_vote_on(options) as (url, folder):
-        with app_running(url, folder, KEEPER, warm=False) as (address, keeper):
+    with study_to_vote_on(options) as place:
+        with app_running(place.url, place.folder, KEEPER, warm=False) as (address, keeper):
             ledger, away_s = asyncio.run(run(address, keeper, options))
-        with Store(url, folder) as store:
+        with Store(place.url, place.folder) as store:
             reckoning = reckon(store, ledger)
     told = {
         "kills": len(away_s),
@@ -102,7 +102,7 @@ def main() -> int:
         "sent": len(ledger.sent),
         "retries": ledger.retries,
     }
-    return tell(told, url, reckoning)
+    return tell(told, place.url, reckoning)
 
 
 if __name__ == "__main__":

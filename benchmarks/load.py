@@ -3,7 +3,8 @@
     python -m benchmarks.load                                  # 50 votes/s for a minute, SQLite in a temporary folder
     python -m benchmarks.load --rate 20 --generating           # while one comparison after another is made
     python -m benchmarks.load --rate 0                         # as fast as it goes
-    python -m benchmarks.load --database-url postgresql://...  # an empty database of a server
+    python -m benchmarks.load --postgres                       # on a temporary PostgreSQL server
+    python -m benchmarks.load --postgres --rate 20 --outage 10 # which is stopped and started in the middle
 
 The app is `python app.py` in a process of its own; the voters run in this one and share its cores. A vote's time is
 counted from the moment it was due to the answer, so waiting in line counts. Exit status 1: a vote was lost or double.
@@ -36,6 +37,7 @@ from benchmarks.voters import (
     vote_at_a_rate,
 )
 from collection.store import Store
+from tests.postgres import PostgresCluster
 
 DEFAULTS = ("newest", "newest", "", "image", None, None)  # versions, family, modality, frames, fps
 
@@ -65,7 +67,17 @@ class Run:
     app_cpu_s: float = 0.0
 
 
-async def run(address: str, process: subprocess.Popen[bytes], options: argparse.Namespace) -> Run:
+async def take_away(server: PostgresCluster, after_s: float, for_s: float) -> None:
+    """Stops the database's server in the middle of the voting and starts it again."""
+    await asyncio.sleep(after_s)
+    await asyncio.to_thread(server.stop)
+    await asyncio.sleep(for_s)
+    await asyncio.to_thread(server.start)
+
+
+async def run(
+    address: str, process: subprocess.Popen[bytes], server: PostgresCluster | None, options: argparse.Namespace
+) -> Run:
     """Lets everybody join, then vote."""
     done = Run()
     ledger, made_s = done.ledger, done.made_s
@@ -77,8 +89,15 @@ async def run(address: str, process: subprocess.Popen[bytes], options: argparse.
         generating = asyncio.create_task(generate_all_the_time(address, made_s)) if options.generating else None
         await asyncio.sleep(1.0)
         before_s = cpu_s(process)
+        outage = (
+            asyncio.create_task(take_away(server, options.seconds / 3, options.outage))
+            if server and options.outage
+            else None
+        )
         done.took_s = await vote_at_a_rate(voters, options.rate, options.seconds)
         done.app_cpu_s = cpu_s(process) - before_s
+        if outage is not None:
+            await outage
         if generating is not None:
             if generating.done():
                 generating.result()
@@ -94,12 +113,15 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50.0, help="votes a second in all; 0: as fast as it goes")
     parser.add_argument("--seconds", type=float, default=60.0)
     add_options(parser, prompts=100)
+    parser.add_argument("--outage", type=float, default=0.0, help="seconds without PostgreSQL in the middle")
     parser.add_argument("--generating", action="store_true", help="make pictures all the while")
     options = parser.parse_args()
-    with study_to_vote_on(options) as (url, folder):
-        with app_running(url, folder) as (address, process):
-            done = asyncio.run(run(address, process, options))
-        with Store(url, folder) as store:
+    if options.outage and not options.postgres:
+        parser.error("--outage stops a temporary server; give --postgres too")
+    with study_to_vote_on(options) as place:
+        with app_running(place.url, place.folder) as (address, process):
+            done = asyncio.run(run(address, process, place.server, options))
+        with Store(place.url, place.folder) as store:
             reckoning = reckon(store, done.ledger)
     ledger, made_s = done.ledger, done.made_s
     told = {
@@ -113,8 +135,9 @@ def main() -> int:
         "a comparison, ms": quantiles_ms(made_s),
         "acknowledged": len(ledger.acknowledged),
         "retries": ledger.retries,
+        "told meanwhile": ledger.put_off,
     }
-    return tell(told, url, reckoning)
+    return tell(told, place.url, reckoning)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +31,7 @@ from collection.plan import StudyPlan
 from collection.prompts import Prompt
 from collection.records import Generation
 from collection.store import Store
+from tests.postgres import PostgresCluster
 
 ROOT = Path(__file__).parents[1]
 STUDY = "load"
@@ -151,6 +152,7 @@ class Ledger:
     vote_s: list[float] = field(default_factory=list)  # from the moment it was due to its answer
     ballot_s: list[float] = field(default_factory=list)
     retries: int = 0
+    put_off: Counter[str] = field(default_factory=Counter)  # what people were told who had to ask again
     refusals: Counter[str] = field(default_factory=Counter)
 
 
@@ -198,8 +200,9 @@ class Voter:
                 if 400 <= answer.status_code < 500 and answer.status_code != 429:
                     self._ledger.refusals[answer.text[:200]] += 1
                     raise RuntimeError(f"/{name} was refused: {answer.status_code} {answer.text[:200]}")
-            except httpx.TransportError:
-                pass
+                self._ledger.put_off[f"{answer.status_code} {answer.text[:200]}"] += 1
+            except httpx.TransportError as error:
+                self._ledger.put_off[type(error).__name__] += 1
             self._ledger.retries += 1
             await asyncio.sleep(RETRY_S * (0.5 + self._rng.random()))
         raise RuntimeError(f"/{name} was not answered within {GIVE_UP_S:.0f} s")
@@ -257,18 +260,30 @@ def reckon(store: Store, ledger: Ledger) -> Reckoning:
 def add_options(parser: argparse.ArgumentParser, prompts: int) -> None:
     """What every benchmark with voters can be told about its study."""
     parser.add_argument("--prompts", type=int, default=prompts, help="of the study: three pairs each")
-    parser.add_argument("--database-url", help="an empty database; default: SQLite in a temporary folder")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--database-url", help="an empty database; default: SQLite in a temporary folder")
+    where.add_argument("--postgres", action="store_true", help="a temporary PostgreSQL server, with fsync")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database with a filled study, a folder for its pictures, and the server where it is a temporary one."""
+
+    url: str
+    folder: Path
+    server: PostgresCluster | None
 
 
 @contextmanager
-def study_to_vote_on(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    """A database with a filled study, and a folder for its pictures that is gone afterwards."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        url = options.database_url or f"sqlite:///{folder / 'npo.db'}"
+def study_to_vote_on(options: argparse.Namespace) -> Iterator[Place]:
+    """What `options` (see `add_options`) ask for; the temporary parts are gone afterwards."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(PostgresCluster({})) if options.postgres else None
+        url = server.new_database() if server else options.database_url or f"sqlite:///{folder / 'npo.db'}"
         with Store(url, folder) as store:
             fill_study(store, options.prompts, ballots_per_participant=2 * options.prompts)
-        yield url, folder
+        yield Place(url, folder, server)
 
 
 def tell(facts: dict[str, Any], url: str, reckoning: Reckoning) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Executable
+from sqlalchemy import Executable, Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from collection import queries
@@ -18,7 +18,7 @@ from collection.dialects import insert_or_change
 from collection.errors import InputError, RefusedError
 from collection.models import BallotRow, GenerationRow, VoteRow, new_id, now, require_participant
 from collection.records import BALLOT_KINDS, CHOICES, Choice, NewBallot, Reveal
-from collection.tallies import counted
+from collection.tallies import counted, is_locked
 
 BALLOT_LIFE: Final = timedelta(days=7)
 """How long a ballot can be answered, counted from the moment when it was issued."""
@@ -26,19 +26,30 @@ BALLOT_LIFE: Final = timedelta(days=7)
 
 def issue_ballots(session: Session, ballots: Sequence[NewBallot]) -> list[BallotRow]:
     """Stores the ballots and counts them on their comparisons; InputError as `_new_ballot`."""
-    rows = [_new_ballot(session, ballot) for ballot in ballots]
+    for participant_id in {ballot.participant_id for ballot in ballots}:
+        if not is_locked(session, participant_id):
+            require_participant(session, participant_id)
+    ids = {side for ballot in ballots for side in (ballot.left_generation_id, ballot.right_generation_id)}
+    traits = {row.id: row for row in session.execute(_traits_of(), {"ids": list(ids)})}
+    rows = [_new_ballot(ballot, traits) for ballot in ballots]
     session.add_all(rows)
     session.flush()
     count_ballots(session, Counter(row.comparison_id for row in rows))
     return rows
 
 
-def _new_ballot(session: Session, ballot: NewBallot) -> BallotRow:
-    """The row for `ballot`; InputError for an unknown person, or two generations that cannot be compared."""
+@cache
+def _traits_of() -> Select[str, str, str, str, str]:
+    """What decides whether generations can be compared."""
+    made = GenerationRow
+    columns = (made.id, made.comparison_id, made.prompt, made.family, made.modality)
+    return select(*columns).where(made.id.in_(bindparam("ids", expanding=True)))
+
+
+def _new_ballot(ballot: NewBallot, traits: Mapping[str, Any]) -> BallotRow:
+    """The row for `ballot`; InputError for two generations that are not in `traits` or cannot be compared."""
     check_one_of("ballot kind", ballot.kind, BALLOT_KINDS)
-    require_participant(session, ballot.participant_id)
-    left = session.get(GenerationRow, ballot.left_generation_id)
-    right = session.get(GenerationRow, ballot.right_generation_id)
+    left, right = traits.get(ballot.left_generation_id), traits.get(ballot.right_generation_id)
     if left is None or right is None:
         missing = ballot.left_generation_id if left is None else ballot.right_generation_id
         raise InputError(f"There is no generation {missing!r}; store both pictures before asking about them.")

@@ -52,6 +52,7 @@ class Asked:
     answered: bool
     skipped: bool = False
     repeated: bool = False
+    item_id: str = ""
 
 
 def seeded(*numbers: int | str) -> random.Random:

@@ -69,6 +69,26 @@ def ballot_views() -> Select[str, str, str, str, str]:
     ).join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
 
 
+@cache
+def ballot_to_show() -> Select[str, str, str, str, str, str, str, str]:
+    """The ballot `ballot_id` with the media of both sides, in the order of StudyBallot."""
+    return (
+        select(
+            BallotRow.id,
+            LeftRow.prompt,
+            LeftRow.modality,
+            BallotRow.left_generation_id,
+            BallotRow.right_generation_id,
+            LeftRow.media_sha256,
+            RightRow.media_sha256,
+            LeftRow.media_type,
+        )
+        .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+        .join(RightRow, BallotRow.right_generation_id == RightRow.id)
+        .where(BallotRow.id == bindparam("ballot_id"))
+    )
+
+
 def open_ballots(participant_id: str, study: str) -> Select[str, str, str, str, str]:
     """This person's unanswered ballots of `study`, oldest first."""
     return (

@@ -313,6 +313,9 @@ class StudyBallot:
     modality: str
     left_generation_id: str
     right_generation_id: str
+    left_media_sha256: str
+    right_media_sha256: str
+    media_type: str  # of both
     number: int  # from 1, training not counted; 0 during training
     total: int
     training: bool

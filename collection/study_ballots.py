@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from collection import queries
@@ -33,25 +34,40 @@ OPEN_FOR: Final = timedelta(minutes=15)  # how long an unanswered ballot keeps i
 
 def everything_asked(session: Session, enrolment_id: str) -> list[Asked]:
     """Everything this person was given, in order."""
-    rows = session.execute(
-        select(AssignmentRow, VoteRow.choice)
-        .outerjoin(VoteRow, VoteRow.ballot_id == AssignmentRow.ballot_id)
-        .where(AssignmentRow.enrolment_id == enrolment_id)
-        .order_by(AssignmentRow.number)
-    ).all()
-    repeated = {row.repeat_of for row, _ in rows}
+    rows = session.execute(_asked_of(), {"enrolment_id": enrolment_id}).all()
+    repeated = {row.repeat_of for row in rows}
     return [
         Asked(
             row.ballot_id,
             row.pair_id,
             row.number,
             cast(AssignmentKind, row.kind),
-            answered=choice is not None,
-            skipped=choice == "skip",
+            answered=row.choice is not None,
+            skipped=row.choice == "skip",
             repeated=row.ballot_id in repeated,
+            item_id=row.item_id,
         )
-        for row, choice in rows
+        for row in rows
     ]
+
+
+@cache
+def _asked_of() -> Select[str, str, int, str, str | None, str, str]:
+    return (
+        select(
+            AssignmentRow.ballot_id,
+            AssignmentRow.pair_id,
+            AssignmentRow.number,
+            AssignmentRow.kind,
+            AssignmentRow.repeat_of,
+            StudyPairRow.item_id,
+            VoteRow.choice,
+        )
+        .join(StudyPairRow, StudyPairRow.id == AssignmentRow.pair_id)
+        .outerjoin(VoteRow, VoteRow.ballot_id == AssignmentRow.ballot_id)
+        .where(AssignmentRow.enrolment_id == bindparam("enrolment_id"))
+        .order_by(AssignmentRow.number)
+    )
 
 
 def give_out(session: Session, plan: StudyPlan, enrolled: EnrolmentRow, asked: Sequence[Asked]) -> Asked | None:
@@ -71,7 +87,7 @@ def give_out(session: Session, plan: StudyPlan, enrolled: EnrolmentRow, asked: S
         pair_id = choose_check(session.scalars(known.order_by(StudyPairRow.number)).all(), seen, rng)
     if pair_id is None:
         kind = "normal"
-        pair_id = _least_voted(session, plan, seen, rng)
+        pair_id = _least_voted(session, plan, asked, rng)
     if pair_id is None:
         return None
     pair = session.get_one(StudyPairRow, pair_id)
@@ -99,7 +115,7 @@ def give_out(session: Session, plan: StudyPlan, enrolled: EnrolmentRow, asked: S
         )
     )
     session.flush()
-    return Asked(ballot.id, pair_id, number, kind, answered=False)
+    return Asked(ballot.id, pair_id, number, kind, answered=False, item_id=pair.item_id)
 
 
 def renewed(session: Session, waiting: Asked) -> Asked:
@@ -116,35 +132,47 @@ def renewed(session: Session, waiting: Asked) -> Asked:
     return replace(waiting, ballot_id=fresh.id)
 
 
-def _least_voted(session: Session, plan: StudyPlan, seen: set[str], rng: Any) -> str | None:
-    rows = session.execute(
+def _least_voted(session: Session, plan: StudyPlan, asked: Sequence[Asked], rng: Any) -> str | None:
+    rows = session.execute(_unfinished_pairs(), {"study": plan.name, "votes_per_pair": plan.votes_per_pair}).all()
+    waiting = Counter(session.scalars(_open_questions(), {"study": plan.name, "since": now() - OPEN_FOR}))
+    seen = {ballot.pair_id for ballot in asked}
+    candidates = [
+        Candidate(pair_id, item_id, votes, waiting[pair_id]) for pair_id, item_id, votes in rows if pair_id not in seen
+    ]
+    return choose_pair(candidates, {ballot.item_id for ballot in asked}, plan.votes_per_pair, plan.random_share, rng)
+
+
+@cache
+def _unfinished_pairs() -> Select[str, str, int]:
+    return (
         select(StudyPairRow.id, StudyPairRow.item_id, StudyPairRow.votes)
         .where(
-            StudyPairRow.study == plan.name,
+            StudyPairRow.study == bindparam("study"),
             StudyPairRow.kind == "normal",
-            StudyPairRow.votes < plan.votes_per_pair,
+            StudyPairRow.votes < bindparam("votes_per_pair"),
         )
         .order_by(StudyPairRow.number)
-    ).all()
-    waiting: Counter[str] = Counter(
-        session.scalars(
-            select(AssignmentRow.pair_id)
-            .outerjoin(VoteRow, VoteRow.ballot_id == AssignmentRow.ballot_id)
-            .where(
-                AssignmentRow.study == plan.name,
-                AssignmentRow.kind == "normal",
-                AssignmentRow.created_at > now() - OPEN_FOR,
-                VoteRow.id.is_(None),
-            )
+    )
+
+
+@cache
+def _open_questions() -> Select[str]:
+    """The pairs of unanswered ballots, one row for each ballot."""
+    return (
+        select(AssignmentRow.pair_id)
+        .outerjoin(VoteRow, VoteRow.ballot_id == AssignmentRow.ballot_id)
+        .where(
+            AssignmentRow.study == bindparam("study"),
+            AssignmentRow.kind == "normal",
+            AssignmentRow.created_at > bindparam("since"),
+            VoteRow.id.is_(None),
         )
     )
-    seen_items = set(session.scalars(select(StudyPairRow.item_id).where(StudyPairRow.id.in_(seen))))
-    candidates = [Candidate(row.id, row.item_id, row.votes, waiting[row.id]) for row in rows if row.id not in seen]
-    return choose_pair(candidates, seen_items, plan.votes_per_pair, plan.random_share, rng)
 
 
 def view_of(session: Session, plan: StudyPlan, ballot: Asked) -> StudyBallot:
-    shown = session.execute(queries.ballot_views().where(BallotRow.id == ballot.ballot_id)).one()
+    """What may be shown of it."""
+    shown = session.execute(queries.ballot_to_show(), {"ballot_id": ballot.ballot_id}).one()
     training = TRAINING_BALLOTS if plan.training else 0
     number = max(0, ballot.number - training)
     rest = plan.break_every > 0 and number > 1 and (number - 1) % plan.break_every == 0

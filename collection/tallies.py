@@ -68,12 +68,21 @@ OF_PEOPLE: Final = BallotRow.participant_id.in_(bindparam("participant_ids", exp
 Key = tuple[Any, ...]  # values of KEYS
 Outcome = tuple[int, ...]  # how many of each of OUTCOMES
 NOTHING: Final = (0,) * len(OUTCOMES)
+LOCKED: Final = "locked participants"  # in the info of a Session
 BATCH: Final = 1000  # votes in a statement: every database bounds its parameters
 
 
 def lock_participants(session: Session, participant_ids: Collection[str]) -> None:
     """Until the transaction ends nobody else changes what these people did. The first lock that a transaction takes."""
-    session.execute(_lock_people(), {"participant_ids": list(participant_ids)}).all()
+    missing = [identity for identity in participant_ids if not is_locked(session, identity)]
+    if missing:
+        found = session.scalars(_lock_people(), {"participant_ids": missing})
+        session.info.setdefault(LOCKED, set()).update(found)
+
+
+def is_locked(session: Session, participant_id: str) -> bool:
+    """Whether this transaction has locked the person, who is then known to exist. (A Session here is one of them.)"""
+    return participant_id in session.info.get(LOCKED, ())
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from collection.plan import StudyPlan
-from collection.records import Choice, Enrolment, Generation, StudyAnswer, StudyBallot
+from collection.records import Choice, Enrolment, StudyAnswer, StudyBallot
 from collection.report import PromptScore
 from collection.store import Store
 from service.errors import InputError, RefusedError
@@ -73,8 +73,11 @@ class StudyService:
         ballot = self._store.next_study_ballot(study, self._participant(token), held or None)
         if ballot is None:
             return None
-        left, right = self._store.shown(ballot.left_generation_id, ballot.right_generation_id)
-        return StudyPair(ballot, self._media(left), self._media(right), left.media_type)
+        left, right = (
+            self._store.media.path(sha256, ballot.media_type).read_bytes()
+            for sha256 in (ballot.left_media_sha256, ballot.right_media_sha256)
+        )
+        return StudyPair(ballot, left, right, ballot.media_type)
 
     def owns(self, ballot_id: str, token: str) -> bool:
         """Whether this is answered here: by the token of one who takes part, or by anybody about a study's ballot."""
@@ -93,7 +96,7 @@ class StudyService:
             return None
         made = self._store.comparison(score.comparison_id)
         found = next((generation for generation in made if generation.variant == score.variant), None)
-        return None if found is None else (self._media(found), found.media_type)
+        return None if found is None else (self._store.media_path(found).read_bytes(), found.media_type)
 
     def withdraw(self, study: str, token: str) -> int:
         """Takes all of this person's answers back; returns how many."""
@@ -108,6 +111,3 @@ class StudyService:
         if participant is None:
             raise RefusedError("This participant token was not issued here; join the study again.", "forged_token")
         return participant
-
-    def _media(self, generation: Generation) -> bytes:
-        return self._store.media_path(generation).read_bytes()
