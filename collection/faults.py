@@ -63,7 +63,9 @@ def clear_errors(url: URL, *, opening: bool = False, committing: bool = False) -
         advice = _advice(error, reason, url)
         if advice is None or isinstance(error, IntegrityError):
             raise
-        raise InputError(f"The database {shown(url)} cannot be used ({reason}): {advice}.") from error
+        logger.error("The database %s: %s", shown(url), reason)
+        which = f"The database {shown(url)}" if opening else "The database"
+        raise InputError(f"{which} cannot be used ({reason}): {advice}.") from error
 
 
 def patient(*, repeatable: bool) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:

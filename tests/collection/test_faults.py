@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, event, select, text
 
 from collection.errors import InputError, TryAgainError
 from collection.models import VoteRow
@@ -136,3 +136,24 @@ def test_on_a_network_mount_one_connection_keeps_the_file_without_a_log_beside_i
 def test_an_unknown_kind_of_mount_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose from local, network"):
         Store(f"sqlite:///{tmp_path / 'npo.db'}?mount=floppy", tmp_path)
+
+
+def test_a_full_disk_is_told_to_visitors_without_the_place_of_the_file_and_loses_nothing(tmp_path: Path) -> None:
+    """The file may not grow any more, as on a full disk; what SQLite says is the same."""
+    with Store(f"sqlite:///{tmp_path / 'npo.db'}", tmp_path) as store:
+        add_comparison(store, "c1")
+        full = {"now": True}
+
+        @event.listens_for(store._engine, "begin")
+        def no_more_pages(connection: Connection) -> None:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {1 if full['now'] else 10**6}")  # 1: as it is now
+
+        with pytest.raises(InputError, match="the disk is full; free some space and try again") as refused:
+            for number in range(1000):
+                add_comparison(store, f"more-{number}")
+        assert str(tmp_path) not in str(refused.value)
+        full["now"] = False
+        assert len(store.comparison("c1")) == 3
+        assert len(add_comparison(store, "after")) == 3
+        # The pictures that came before the refusal lie there unused, which harms nothing.
+        assert all("No generation knows the media file" in problem for problem in map(str, store.verify()))

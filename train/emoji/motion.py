@@ -38,8 +38,7 @@ NOISY_SHARE = 0.6  # exponent on the uniform draw of a timestep: more of the noi
 EMA_DECAY = 0.998
 HEAD_WIDTH = 32
 CLIPS_AT_ONCE = 16
-START_APART = 4.0  # how far the words of the motions are put apart at first, in standard deviations of all embeddings
-WORD_SPEED = 0.1  # of their learning rate: faster ones run together again before the adapter listens to them
+START_APART = 2.0  # how far the words of the motions are put apart at first, in standard deviations of all embeddings
 
 
 def build_motion_adapter(unet: Any) -> Any:
@@ -139,21 +138,20 @@ class MotionWords:
         self.ids = sorted({token for phrase in PHRASES.values() for token in tokenizer(phrase).input_ids[1:-1]})
         weight = self._table.weight.detach()
         apart = torch.randn(len(self.ids), weight.shape[1], generator=torch.Generator().manual_seed(0))
-        rows = weight[self.ids] + START_APART * weight.std() * apart.to(weight)  # (K, width)
-        self.learned = torch.nn.Parameter(rows / WORD_SPEED)
+        self.rows = torch.nn.Parameter(weight[self.ids] + START_APART * weight.std() * apart.to(weight))  # (K, width)
         self._place = torch.full((len(weight),), -1, device=weight.device)  # (V,) token -> row, -1 for other words
         self._place[self.ids] = torch.arange(len(self.ids), device=weight.device)
         self._hook = self._table.register_forward_hook(lambda _, inputs, output: self._replaced(inputs[0], output))
 
     def _replaced(self, tokens: Tensor, embedded: Tensor) -> Tensor:
         place = self._place[tokens]
-        return torch.where((place >= 0)[..., None], WORD_SPEED * self.learned[place.clamp(min=0)], embedded)
+        return torch.where((place >= 0)[..., None], self.rows[place.clamp(min=0)], embedded)
 
     def write_back(self) -> None:
         """Makes them part of the text encoder."""
         self._hook.remove()
         with torch.no_grad():
-            self._table.weight[self.ids] = WORD_SPEED * self.learned
+            self._table.weight[self.ids] = self.rows
 
 
 class MotionTrainer:
@@ -170,7 +168,7 @@ class MotionTrainer:
         self.text = pipeline.text_encoder.to(self.device).requires_grad_(False)
         self.words = MotionWords(self.text, pipeline.tokenizer)
         self.nothing = token_ids(pipeline.tokenizer, [""]).to(self.device)  # (1, 32)
-        trained = [*(parameter for parameter in self.unet.parameters() if parameter.requires_grad), self.words.learned]
+        trained = [*(parameter for parameter in self.unet.parameters() if parameter.requires_grad), self.words.rows]
         if self.device.type == "cuda":  # autocast would cast frozen weights again in every step
             for parameter in self.unet.parameters():
                 parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else torch.bfloat16)
