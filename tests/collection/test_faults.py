@@ -148,9 +148,12 @@ def test_a_full_disk_is_told_to_visitors_without_the_place_of_the_file_and_loses
         def no_more_pages(connection: Connection) -> None:
             connection.exec_driver_sql(f"PRAGMA max_page_count = {1 if full['now'] else 10**6}")  # 1: as it is now
 
-        with pytest.raises(InputError, match="the disk is full; free some space and try again") as refused:
+        def fill() -> None:
             for number in range(1000):
                 add_comparison(store, f"more-{number}")
+
+        with pytest.raises(InputError, match="the disk is full; free some space and try again") as refused:
+            fill()
         assert str(tmp_path) not in str(refused.value)
         full["now"] = False
         assert len(store.comparison("c1")) == 3
