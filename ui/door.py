@@ -18,7 +18,7 @@ from typing import Any, cast
 from fastapi.exceptions import RequestValidationError
 from gradio.routes import App
 from gradio.utils import get_upload_folder
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,7 +35,9 @@ OPEN_TO_READ = re.compile(
     re.ASCII,
 )
 OPEN_TO_WRITE = re.compile(r"/gradio_api/(run/\w{1,64}|call/(v2/)?\w{1,64}|queue/join|cancel|reset/?)", re.ASCII)
+STREAM = re.compile(r"/gradio_api/call/(?:v2/)?\w{1,64}/([\w-]{1,64})|/gradio_api/queue/data", re.ASCII)
 FILE = "/gradio_api/file="
+LONGEST_PATH, LONGEST_NAME = 1024, 255  # of an address and of a part of it: what file systems take
 
 HEADERS = {
     # gradio compiles the handlers of its pages from text and writes its settings into the page: hence the two "unsafe".
@@ -116,6 +118,8 @@ class Guard:
     async def _look_at(self, scope: Scope, receive: Receive) -> tuple[JSONResponse | None, bytes | None]:
         """(what to answer instead, the body if it was read)."""
         path, method = scope["path"], scope["method"]
+        if _is_too_long(path) or self._has_no_listener(scope):
+            return _no(404, "There is nothing at this address."), None
         if method in ("GET", "HEAD") and (self._is_page(path) or OPEN_TO_READ.fullmatch(path) or _is_made_here(path)):
             return None, None
         if not OPEN_TO_WRITE.fullmatch(path):
@@ -133,6 +137,17 @@ class Guard:
             return _no(400, "The request is no JSON, or holds characters or numbers that are none."), None
         wrong = self._mistake(path.removeprefix(API), asked)
         return (_no(400, wrong), None) if wrong else (None, body)
+
+    def _has_no_listener(self, scope: Scope) -> bool:
+        """Whether news are asked for of something that nobody started; gradio would begin to answer, and break off."""
+        stream = STREAM.fullmatch(scope["path"])
+        if stream is None or scope["method"] not in ("GET", "HEAD"):
+            return False
+        queue, event = self._door.get_blocks()._queue, stream[1]
+        if event is None:
+            event = QueryParams(scope["query_string"]).get("session_hash")
+        started = (event in ids for ids in queue.pending_event_ids_session.values())
+        return event not in queue.pending_messages_per_session and not any(started)
 
     def _is_page(self, path: str) -> bool:
         return path.strip("/") in {page[0] for page in self._door.get_blocks().pages} and "//" not in path
@@ -196,6 +211,11 @@ def _join_mistake(door: Door, asked: dict[str, Any]) -> str:
 
 def _is_session(session: object) -> bool:
     return isinstance(session, str) and re.fullmatch(r"[\w-]{1,64}", session, re.ASCII) is not None
+
+
+def _is_too_long(path: str) -> bool:
+    parts = path.encode("utf-8", "surrogatepass").split(b"/")
+    return len(path) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME
 
 
 def _is_made_here(path: str) -> bool:

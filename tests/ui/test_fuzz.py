@@ -131,6 +131,8 @@ def test_malformed_calls_of_an_endpoint_do_no_harm(
             body = json.dumps({"data": data}).encode()
         elif name == "next_ballot":
             body = body.replace(b'"data"', b'"date"')  # no arguments are fine there, and make a newcomer
+            if way == "call/v2" and body.strip() == b"{}":
+                return  # likewise
         send(client, f"gradio_api/{way}/{name}", body)
 
     attack()
