@@ -83,6 +83,10 @@ def fill(store: Store, votes: int, people: int, comparisons: int, *, own_server:
         issued = select(func.count()).where(BallotRow.comparison_id == ComparisonRow.id).scalar_subquery()
         session.execute(update(ComparisonRow).values(ballots=issued).execution_options(synchronize_session=False))
         session.execute(text("ANALYZE"))
+    if own_server:  # a server that has lived for a while did this by itself
+        with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM (ANALYZE)"))
+            connection.execute(text("CHECKPOINT"))
 
 
 def _statements(backend: str) -> list[str]:

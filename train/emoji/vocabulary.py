@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
+from train.emoji.motions import PHRASES
 
 SUGGESTIONS = (
     "a cat, 3d style",
@@ -38,6 +39,7 @@ def vocabulary() -> dict[str, object]:
         "styles": list(STYLES),
         "backgrounds": list(BACKGROUNDS),
         "colours": list(COLOURS),
+        "motions": list(PHRASES.values()),
         "suggestions": list(SUGGESTIONS),
     }
 
