@@ -157,6 +157,7 @@ FAMILIES: dict[str, ModelFamily] = {
             guide=str(EMOJI_FOLDER / "vocabulary.json"),
             scorer=str(EMOJI_FOLDER / "scorer.safetensors"),
             size_multiple_px=8,
+            video=VideoSettings(str(EMOJI_FOLDER / "motion"), steps=12, guidance_scale=4.0, scheduler="ddim"),
         ),
         SD15,
         replace(
