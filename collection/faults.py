@@ -63,8 +63,11 @@ def clear_errors(url: URL, *, opening: bool = False, committing: bool = False) -
         advice = _advice(error, reason, url)
         if advice is None or isinstance(error, IntegrityError):
             raise
-        logger.error("The database %s: %s", shown(url), reason)
-        which = f"The database {shown(url)}" if opening else "The database"
+        if opening:
+            which = f"The database {shown(url)}"
+        else:
+            which = "The database"
+            logger.error("The database %s: %s", shown(url), reason)
         raise InputError(f"{which} cannot be used ({reason}): {advice}.") from error
 
 
