@@ -11,7 +11,7 @@ from npo_core.grid import grid_requests
 from npo_core.requests import GenerationRequest, resolve_request
 
 EVALUATION_TFLOP = {512: 0.8, 1024: 6.8}  # of the UNet for one picture at the families' own sizes
-TFLOP_PER_S = 150.0  # that such a call reaches on an H200 without CUDA graphs, decoding included
+TFLOP_PER_S = {512: 70.0, 1024: 130.0}  # on an H200 without CUDA graphs, at the least: 72 and 238 were measured
 START_S = 8.0  # getting the device and moving the weights there
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -38,9 +38,10 @@ def comparison_seconds(request: GenerationRequest, family: ModelFamily, count: i
     """How long `count` comparisons like `request` in one batch take on the lent GPU, rounded up."""
     resolved = resolve_request(request, family)
     share = resolved.width_px * resolved.height_px / (family.width_px * family.height_px)
-    evaluation = EVALUATION_TFLOP[1024 if family.width_px >= 1024 else 512] * share * resolved.frames
+    size_px = 1024 if family.width_px >= 1024 else 512
+    evaluation_s = EVALUATION_TFLOP[size_px] / TFLOP_PER_S[size_px] * share * resolved.frames
     evaluations = 2 * count * len(resolved.variants) * resolved.steps
-    return math.ceil(START_S + evaluations * evaluation / TFLOP_PER_S)
+    return math.ceil(START_S + evaluations * evaluation_s)
 
 
 def grid_seconds(
