@@ -11,7 +11,7 @@ from npo_core.grid import grid_requests
 from npo_core.requests import GenerationRequest, resolve_request
 
 EVALUATION_TFLOP = {512: 0.8, 1024: 6.8}  # of the UNet for one picture at the families' own sizes
-TFLOP_PER_S = {512: 70.0, 1024: 130.0}  # on an H200 without CUDA graphs, at the least: 72 and 238 were measured
+TFLOP_PER_S = {512: 70.0, 1024: 130.0}  # on an H200 without CUDA graphs; 72 and 238 were measured; a bit of room
 START_S = 8.0  # getting the device and moving the weights there
 
 Function = TypeVar("Function", bound=Callable[..., Any])

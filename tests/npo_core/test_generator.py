@@ -60,25 +60,16 @@ def test_a_resolved_request_can_be_generated_again(generator: Generator) -> None
     assert media(generator.generate(comparison.request)) == media(comparison)
 
 
-def assert_equal_to_rounding(comparison: Comparison, one: str, other: str) -> None:
-    """On some processors a row's place in the batch decides its last bits, and so the level of a pixel in 10,000."""
-    made = {sample.variant: sample for sample in comparison.samples}
-    np.testing.assert_allclose(made[one].latents, made[other].latents, atol=2e-3)
-    pixels = [np.asarray(open_image(made[name].media), np.int16) for name in (one, other)]
-    assert np.abs(pixels[0] - pixels[1]).max() <= 1
-    assert (pixels[0] != pixels[1]).mean() < 0.01
-
-
 def test_alpha_one_and_beta_zero_is_plain_guidance_with_the_aligned_model(generator: Generator) -> None:
-    comparison = generator.generate(replace(REQUEST, alpha=1.0, beta=0.0))
-    assert_equal_to_rounding(comparison, "aligned_npo", "aligned")
+    pictures = media(generator.generate(replace(REQUEST, alpha=1.0, beta=0.0)))
+    assert pictures["aligned_npo"] == pictures["aligned"]
 
 
 def test_alpha_zero_and_beta_zero_answers_the_negative_prompt_with_the_base(generator: Generator) -> None:
     variants = ("aligned_npo", "aligned_vs_base", "base_npo", "base")
-    comparison = generator.generate(replace(REQUEST, alpha=0.0, beta=0.0, variants=variants))
-    assert_equal_to_rounding(comparison, "aligned_npo", "aligned_vs_base")
-    assert_equal_to_rounding(comparison, "base_npo", "base")
+    pictures = media(generator.generate(replace(REQUEST, alpha=0.0, beta=0.0, variants=variants)))
+    assert pictures["aligned_npo"] == pictures["aligned_vs_base"]
+    assert pictures["base_npo"] == pictures["base"]
 
 
 def test_a_batch_gives_what_each_request_gives_alone(generator: Generator) -> None:
