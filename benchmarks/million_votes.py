@@ -157,7 +157,7 @@ def measure(store: Store, repeats: int, study_items: int) -> None:
     given: list[tuple[str, str]] = []
 
     def next_of(person: str) -> None:
-        ballot = store.next_ballot(person, rng)
+        ballot = store.next_ballot(person, rng, family="emoji")  # as the app asks
         assert ballot is not None
         given.append((ballot.ballot_id, person))
 

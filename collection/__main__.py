@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
@@ -43,7 +42,7 @@ def stats(args: argparse.Namespace) -> int:
         summary = summarise(store, args.family, args.modality, args.study)
         by_prompt = store.vote_counts_by_prompt(args.family, args.modality, args.study) if args.json else {}
     if args.json:
-        counts = {prompt: [asdict(count) for count in counts] for prompt, counts in by_prompt.items()}
+        counts = {prompt: [count._asdict() for count in counts] for prompt, counts in by_prompt.items()}
         print(json.dumps(as_json(summary) | {"by_prompt": counts}, indent=2))
     else:
         print(as_text(summary))

@@ -34,6 +34,14 @@ SERVER_CONNECTION: Final = {  # for libpq: a server that vanished is noticed in 
     "application_name": "npo-lab",
 }
 
+SERVER_SETTINGS: Final = {
+    "lock_timeout": f"{BUSY_TIMEOUT_S:.0f}s",  # as SQLite: nobody waits for ever
+    # Our statements take a millisecond or a few; starting workers or a compiler for one takes twenty.
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "work_mem": "32MB",  # the counts of ten thousand people are sorted in memory
+}
+
 
 def check_url(text: str) -> URL:
     """The parsed database URL; raises InputError unless it names a SQLite file or a PostgreSQL server."""
@@ -104,7 +112,8 @@ def _server_engine(url: URL) -> Engine:
 
 def _set_up_postgresql(connection: Any, _record: Any) -> None:
     connection.autocommit = True
-    connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S:.0f}s'")  # as SQLite: nobody waits for ever
+    for name, value in SERVER_SETTINGS.items():
+        connection.execute(f"SET {name} = '{value}'")
     connection.autocommit = False
 
 

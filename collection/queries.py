@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, case, cast, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Select, bindparam, case, cast, func, or_, select
 from sqlalchemy.orm import aliased
 
 from collection.models import (
@@ -26,6 +26,8 @@ LeftRow = aliased(GenerationRow, name="left_generation")
 RightRow = aliased(GenerationRow, name="right_generation")
 
 VOTES = TallyRow.wins_a + TallyRow.wins_b + TallyRow.ties + TallyRow.both_bad
+
+MOST_CANDIDATES: Final = 50  # comparisons that the next ballot is drawn from
 
 # Why a vote is no training pair, in the order in which the reasons are looked for.
 DROP_REASONS = (
@@ -89,18 +91,27 @@ def ballot_to_show() -> Select[str, str, str, str, str, str, str, str]:
     )
 
 
-def open_ballots(participant_id: str, study: str) -> Select[str, str, str, str, str]:
-    """This person's unanswered ballots of `study`, oldest first."""
+@cache
+def open_ballot() -> Select[str, str, str, str, str]:
+    """The oldest ballot of `study` since the moment `since` that the person `participant_id` did not answer."""
     return (
         ballot_views()
         .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
-        .where(BallotRow.participant_id == participant_id, BallotRow.study == study, VoteRow.id.is_(None))
+        .where(
+            BallotRow.participant_id == bindparam("participant_id"),
+            BallotRow.study == bindparam("study"),
+            BallotRow.created_at > bindparam("since"),
+            VoteRow.id.is_(None),
+        )
         .order_by(BallotRow.created_at, BallotRow.id)
+        .limit(1)
     )
 
 
-def comparisons_to_judge(participant_id: str, family: str | None, modality: str | None) -> Select[str, int]:
-    """(comparison, ballots so far) for those this person can still judge blind, fewest ballots first.
+@cache
+def comparisons_to_judge(*narrowed: str) -> Select[str, int]:
+    """(comparison, ballots so far) of MOST_CANDIDATES that the person `participant_id` can still judge blind, fewest
+    ballots first; `narrowed` names those parameters, of family and modality, that they have to agree with.
 
     One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
     answered or was not blind.
@@ -109,17 +120,29 @@ def comparisons_to_judge(participant_id: str, family: str | None, modality: str 
         select(BallotRow.id)
         .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
         .where(
-            BallotRow.participant_id == participant_id,
+            BallotRow.participant_id == bindparam("participant_id"),
             BallotRow.comparison_id == ComparisonRow.id,
             or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
         )
         .correlate(ComparisonRow)
+        .limit(1)
+        .scalar_subquery()  # one look for each comparison until enough are found; NOT EXISTS would be planned as a join
     )
     return (
         select(ComparisonRow.id, ComparisonRow.ballots)
-        .where(ComparisonRow.judgeable, ~revealed.exists(), *_scope(ComparisonRow, family, modality))
+        .where(ComparisonRow.judgeable, revealed.is_(None))
+        .where(*(getattr(ComparisonRow, name) == bindparam(name) for name in narrowed))
         .order_by(ComparisonRow.ballots, ComparisonRow.id)
+        .limit(MOST_CANDIDATES)
     )
+
+
+@cache
+def generations_of() -> Select[str, str, str, str]:
+    """Id, variant, prompt and modality of the generations of the comparison `comparison_id`."""
+    columns = (GenerationRow.id, GenerationRow.variant, GenerationRow.prompt, GenerationRow.modality)
+    made_together = GenerationRow.comparison_id == bindparam("comparison_id")
+    return select(*columns).where(made_together).order_by(GenerationRow.id)
 
 
 def outcomes(
@@ -180,9 +203,7 @@ def preference_votes(*columns: Any, family: str, modality: str, study: str | Non
     )
 
 
-def _scope(
-    row: type[ComparisonRow] | type[VoteRow] | type[TallyRow], family: str | None, modality: str | None
-) -> list[ColumnElement[bool]]:
+def _scope(row: type[VoteRow] | type[TallyRow], family: str | None, modality: str | None) -> list[ColumnElement[bool]]:
     scope = []
     if family is not None:
         scope.append(row.family == family)
@@ -194,17 +215,14 @@ def _scope(
 def totals(family: str | None, modality: str | None, study: str | None) -> Select[int, int, int]:
     """Votes that count (blind or not), how many people cast them, on how many comparisons."""
 
-    def per(dimension: TallyDimension) -> Any:
-        rows = outcomes(dimension, TallyRow.key, family=family, modality=modality, blind_only=False, study=study)
-        return rows.order_by(None).subquery()
+    def of(dimension: TallyDimension, what: ColumnElement[int]) -> ScalarSelect[int]:
+        in_study = [TallyRow.study == study] if study is not None else []
+        scope = (TallyRow.dimension == dimension, *_scope(TallyRow, family, modality), *in_study)
+        return select(what).where(VOTES > 0, *scope).scalar_subquery()
 
-    people, comparisons = per("participant"), per("comparison")
-    votes = people.c.wins_a + people.c.wins_b + people.c.ties + people.c.both_bad
-    return select(
-        select(func.coalesce(cast(func.sum(votes), BigInteger), 0)).scalar_subquery(),  # not PostgreSQL's decimal
-        select(func.count(people.c.key.distinct())).scalar_subquery(),
-        select(func.count(comparisons.c.key.distinct())).scalar_subquery(),
-    )
+    keys = func.count(TallyRow.key.distinct())
+    votes = func.coalesce(cast(func.sum(VOTES), BigInteger), 0)  # not PostgreSQL's decimal
+    return select(of("hour", votes), of("participant", keys), of("comparison", keys))
 
 
 def comparisons_asked_for(participant_id: str) -> Select[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import numpy as np
 
@@ -111,9 +111,8 @@ class PreferencePairs:
     dropped: dict[str, int]
 
 
-@dataclass(frozen=True)
-class VoteCount:
-    """Outcomes of all votes between two variants, whichever side each stood on."""
+class VoteCount(NamedTuple):
+    """Outcomes of all votes between two variants, whichever side each stood on. A tuple: results hold many of them."""
 
     variant_a: str
     variant_b: str
@@ -126,10 +125,6 @@ class VoteCount:
     def total(self) -> int:
         """All votes on this pair of variants."""
         return self.wins_a + self.wins_b + self.ties + self.both_bad
-
-    def flipped(self) -> VoteCount:
-        """The same counts seen from the other variant."""
-        return VoteCount(self.variant_b, self.variant_a, self.wins_b, self.wins_a, self.ties, self.both_bad)
 
 
 @dataclass(frozen=True)

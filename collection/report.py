@@ -12,6 +12,7 @@ import numpy as np
 
 from collection.records import Totals, VoteCount
 from collection.statistics import (
+    PersonCounts,
     PositionBias,
     Power,
     Rating,
@@ -93,7 +94,8 @@ def summarise(
         tie_chance=tie_chance(counts),
         power=power(rates, counts),
         by_category={
-            category: win_rates({"": ours}) for category, ours in store.vote_counts_by_category(**scope).items()
+            category: win_rates(PersonCounts.of(("", *count) for count in ours))
+            for category, ours in store.vote_counts_by_category(**scope).items()
         },
         by_hour=store.votes_by_hour(**scope),
         best_prompts=[replace(score, prompt=prompts[score.comparison_id]) for score in best],
@@ -107,9 +109,11 @@ def extremes(by_comparison: Mapping[str, Sequence[VoteCount]]) -> tuple[list[Pro
     scores: dict[str, list[PromptScore]] = defaultdict(list)
     for comparison_id, counts in by_comparison.items():
         tallies: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-        for count in (*counts, *(count.flipped() for count in counts)):
-            tallies[count.variant_a][0] += count.wins_a + (count.ties + count.both_bad) / 2
-            tallies[count.variant_a][1] += count.total
+        for a, b, wins_a, wins_b, ties, both_bad in counts:
+            equal = ties + both_bad
+            for variant, won in ((a, wins_a), (b, wins_b)):
+                tallies[variant][0] += won + equal / 2
+                tallies[variant][1] += wins_a + wins_b + equal
         for variant, (wins, votes) in tallies.items():
             scores[variant].append(PromptScore(variant, comparison_id, "", wins / votes, int(votes)))
     best, worst = [], []

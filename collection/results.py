@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
-from typing import Any, cast
+from itertools import chain
+from typing import Any, Final, cast
 
 import numpy as np
 from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
 
 from collection import queries
 from collection.database import Database
 from collection.models import GenerationRow, StudyItemRow, TallyRow, VoteRow, unpack_latents
 from collection.records import PreferencePairs, PreferenceRecord, Totals, VoteCount
+from collection.statistics import PersonCounts
+
+ROWS_AT_ONCE: Final = 1000
 
 
 class Results(Database):
@@ -60,10 +65,12 @@ class Results(Database):
         modality: str | None = None,
         blind_only: bool = True,
         study: str | None = None,
-    ) -> dict[str, list[VoteCount]]:
+    ) -> PersonCounts:
         """The same per participant: what an interval that resamples people needs."""
         scope: dict[str, Any] = {"family": family, "modality": modality, "blind_only": blind_only, "study": study}
-        return self._grouped(queries.outcomes("participant", TallyRow.key, **scope))
+        rows = queries.outcomes("participant", TallyRow.key, **scope).order_by(None)
+        with self.reading() as session:
+            return PersonCounts.of(_stream(session, rows))
 
     def vote_counts_by_comparison(
         self, family: str | None = None, modality: str | None = None, study: str | None = None
@@ -140,9 +147,14 @@ class Results(Database):
         """The rows (key, *outcomes) of `statement` by their key."""
         counts: dict[str, list[VoteCount]] = defaultdict(list)
         with self.reading() as session:
-            for key, *row in session.execute(statement):
-                counts[key].append(VoteCount(*row[:6]))
+            for row in _stream(session, statement):
+                counts[row[0]].append(VoteCount(*row[1:7]))
         return dict(counts)
+
+
+def _stream(session: Session, statement: Select[Any]) -> Iterator[Any]:
+    """The rows of `statement`, fetched many at once: one by one takes longer than the query."""
+    return chain.from_iterable(session.connection().execute(statement).partitions(ROWS_AT_ONCE))
 
 
 def _preference(

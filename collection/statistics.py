@@ -7,9 +7,10 @@ people are resampled, not votes: see `ratings` and `win_rates`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import chain, permutations
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,7 +23,33 @@ ELO_MEAN: Final = 1000.0
 NEWTON_STEPS: Final = 60
 MOST_VOTES: Final = 1_000_000  # beyond this "how many more" is no advice
 
-CountsByPerson = Mapping[str, Sequence[VoteCount]]
+
+@dataclass(frozen=True, eq=False)
+class PersonCounts:
+    """Outcomes of all votes, a row for each person and pair of variants, in columns: there may be a million of them.
+
+    person: (N,) place in `people`; variant_a, variant_b: (N,) places in `variants`; outcomes: (N, 4) float64, as in
+    VoteCount wins_a, wins_b, ties, both_bad. people and variants are in the order of their code points.
+    """
+
+    people: np.ndarray
+    variants: np.ndarray
+    person: np.ndarray
+    variant_a: np.ndarray
+    variant_b: np.ndarray
+    outcomes: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[Any]]) -> PersonCounts:
+        """From rows (person, variant_a, variant_b, wins_a, wins_b, ties, both_bad, ...)."""
+        rows = iter(rows)
+        values = list(first := next(rows, ()))
+        values += chain.from_iterable(rows)  # one flat list: a million small tuples would keep the collector busy
+        width = len(first) or 7
+        names, a, b, *outcomes = (values[column::width] for column in range(width))
+        people, person = np.unique(np.array(names, str), return_inverse=True)
+        variants, both = np.unique(np.array(a + b, str), return_inverse=True)
+        return cls(people, variants, person, both[: len(a)], both[len(a) :], np.array(outcomes[:4], float).T.copy())
 
 
 @dataclass(frozen=True)
@@ -87,22 +114,22 @@ def wilson_interval(successes: float, total: float) -> tuple[float, float]:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def win_rates(counts_by_person: CountsByPerson) -> list[WinRate]:
+def win_rates(counts: PersonCounts) -> list[WinRate]:
     """The share of each pair of variants, in alphabetical order; pairs without a vote are left out.
 
     The interval is Wilson's at votes / design_effect votes; the design effect compares the variance between people
     (the cluster-robust one) with that of independent votes.
     """
-    people: dict[tuple[str, str], list[VoteCount]] = {}
-    for counts in counts_by_person.values():
-        for count in counts:
-            if count.total:
-                people.setdefault((count.variant_a, count.variant_b), []).append(count)
     rates = []
-    for (a, b), counts in sorted(people.items()):
-        votes = sum(count.total for count in counts)
-        rate = sum(_score(count) for count in counts) / votes
-        effect = _design_effect(counts, rate, votes)
+    for first, second in permutations(range(len(counts.variants)), 2):
+        ours = (counts.variant_a == first) & (counts.variant_b == second) & (counts.outcomes.sum(1) > 0)
+        if not ours.any():
+            continue
+        by_person = counts.outcomes[ours]  # (P, 4)
+        a, b = str(counts.variants[first]), str(counts.variants[second])
+        together = VoteCount(a, b, *map(int, by_person.sum(0)))
+        votes, rate = together.total, _score(together) / together.total
+        effect = _design_effect(by_person, together)
         low, high = wilson_interval(rate * votes / effect, votes / effect)
         rates.append(WinRate(a, b, rate, low, high, votes, effect))
     return rates
@@ -117,35 +144,33 @@ def bradley_terry(counts: Sequence[VoteCount], prior_votes: float = 1.0) -> dict
     `prior_votes` imaginary votes between every two variants, spread over the outcomes, keep one that never lost (or
     never met another) finite. 0 gives the plain maximum likelihood, for which each must have won and lost.
     """
-    variants = _variants(counts)
-    points, _ = _fit(*_matrices([counts], variants), prior_votes)
-    return {variants[row]: float(points[0, row]) for row in np.argsort(-points[0], kind="stable")}
+    together = _of_one(counts)
+    return _points(together.variants.tolist(), *_matrices(together), prior_votes)
 
 
 def tie_chance(counts: Sequence[VoteCount], prior_votes: float = 1.0) -> float | None:
     """How likely a tie between two equally strong variants is, nu / (2 + nu); None without votes."""
     if not counts:
         return None
-    _, log_nu = _fit(*_matrices([counts], _variants(counts)), prior_votes)
+    _, log_nu = _fit(*_matrices(_of_one(counts)), prior_votes)
     nu = math.exp(log_nu[0])
     return nu / (2 + nu)
 
 
-def ratings(counts_by_person: CountsByPerson, rng: np.random.Generator, rounds: int = 500) -> list[Rating]:
+def ratings(counts: PersonCounts, rng: np.random.Generator, rounds: int = 500) -> list[Rating]:
     """Bradley-Terry points, best first, with percentile intervals from resampling people `rounds` times.
 
     Drawing votes one by one would make the intervals far too narrow.
     """
-    people = list(counts_by_person.values())
-    everything = [count for counts in people for count in counts]
-    points, variants = bradley_terry(everything), _variants(everything)
-    if len(people) < 2:
+    wins, ties = _matrices(counts)  # (P, V, V)
+    variants, people = counts.variants.tolist(), len(counts.people)
+    points = _points(variants, wins, ties)
+    if people < 2:
         return [Rating(variant, value, None, None) for variant, value in points.items()]
-    wins, ties = (matrices.reshape(len(people), -1) for matrices in _matrices(people, variants))  # (P, V*V)
-    draws = rng.integers(len(people), size=(rounds, len(people)))
-    times_drawn = np.stack([np.bincount(draw, minlength=len(people)) for draw in draws]).astype(float)  # (rounds, P)
-    shape = (rounds, len(variants), len(variants))
-    fits, _ = _fit((times_drawn @ wins).reshape(shape), (times_drawn @ ties).reshape(shape))  # (rounds, V)
+    times_drawn = np.empty((rounds, people))
+    for row in times_drawn:
+        row[:] = np.bincount(rng.integers(people, size=people), minlength=people)
+    fits, _ = _fit(np.tensordot(times_drawn, wins, 1), np.tensordot(times_drawn, ties, 1))  # (rounds, V)
     low, high = np.quantile(fits, (0.025, 0.975), axis=0)
     bounds = {variant: (float(low[row]), float(high[row])) for row, variant in enumerate(variants)}
     return [Rating(variant, value, *bounds[variant]) for variant, value in points.items()]
@@ -212,36 +237,45 @@ def _variance(count: VoteCount) -> float:
     return (count.wins_a + (count.ties + count.both_bad) / 4) / count.total - mean**2
 
 
-def _design_effect(counts: Sequence[VoteCount], rate: float, votes: int) -> float:
-    """The cluster-robust variance of `rate` over the one of independent votes; at least 1 (a vote is a vote)."""
-    a, b = counts[0].variant_a, counts[0].variant_b
-    together = VoteCount(a, b, *(sum(getattr(count, name) for count in counts) for name in OUTCOMES))
+def _design_effect(by_person: np.ndarray, together: VoteCount) -> float:
+    """The cluster-robust variance of the rate over the one of independent votes; at least 1 (a vote is a vote).
+
+    by_person: (P, 4) the outcomes of `together`, person by person.
+    """
+    people = len(by_person)
+    votes = together.total
     independent = _variance(together) / votes
-    if len(counts) < 2 or independent == 0:
+    if people < 2 or independent == 0:
         return 1.0
-    residuals = sum((_score(count) - rate * count.total) ** 2 for count in counts)
-    clustered = residuals / votes**2 * len(counts) / (len(counts) - 1)
+    wins, losses, ties, both_bad = by_person.T
+    equal, rate = ties + both_bad, _score(together) / votes
+    residuals = float(((wins + equal / 2 - rate * (wins + losses + equal)) ** 2).sum())
+    clustered = residuals / votes**2 * people / (people - 1)
     return max(1.0, clustered / independent)
 
 
-OUTCOMES: Final = ("wins_a", "wins_b", "ties", "both_bad")
+def _of_one(counts: Iterable[VoteCount]) -> PersonCounts:
+    """As if one person had cast all these votes."""
+    return PersonCounts.of(("", *count) for count in counts)
 
 
-def _variants(counts: Iterable[VoteCount]) -> list[str]:
-    return sorted({name for count in counts for name in (count.variant_a, count.variant_b)})
+def _points(variants: Sequence[str], wins: np.ndarray, ties: np.ndarray, prior_votes: float = 1.0) -> dict[str, float]:
+    """Elo points, best first, of all people's wins and ties, each (P, V, V), together."""
+    points, _ = _fit(wins.sum(0, keepdims=True), ties.sum(0, keepdims=True), prior_votes)
+    return {variants[row]: float(points[0, row]) for row in np.argsort(-points[0], kind="stable")}
 
 
-def _matrices(people: Sequence[Sequence[VoteCount]], variants: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _matrices(counts: PersonCounts) -> tuple[np.ndarray, np.ndarray]:
     """(P, V, V) wins of the row's variant over the column's, and (P, V, V) ties, told on both sides."""
-    place = {variant: row for row, variant in enumerate(variants)}
-    wins, ties = np.zeros((2, len(people), len(variants), len(variants)))
-    for person, counts in enumerate(people):
-        for count in counts:
-            a, b = place[count.variant_a], place[count.variant_b]
-            wins[person, a, b] += count.wins_a
-            wins[person, b, a] += count.wins_b
-            ties[person, a, b] += count.ties + count.both_bad
-            ties[person, b, a] += count.ties + count.both_bad
+    variants = len(counts.variants)
+    wins, ties = np.zeros((2, len(counts.people), variants, variants))
+    straight = (counts.person, counts.variant_a, counts.variant_b)
+    turned = (counts.person, counts.variant_b, counts.variant_a)
+    wins_a, wins_b, tied, both_bad = counts.outcomes.T
+    np.add.at(wins, straight, wins_a)
+    np.add.at(wins, turned, wins_b)
+    for cells in (straight, turned):
+        np.add.at(ties, cells, tied + both_bad)
     return wins, ties
 
 

@@ -150,24 +150,21 @@ class Store(Studies, Results, Adapters, Upkeep):
         """
         with self.writing() as session:
             require_participant(session, participant_id, lock=True)  # two requests at once get one ballot
-            young = BallotRow.created_at > now() - BALLOT_LIFE
-            unanswered = session.execute(queries.open_ballots(participant_id, POOL_STUDY).where(young).limit(1)).first()
+            theirs = {"participant_id": participant_id, "study": POOL_STUDY, "since": now() - BALLOT_LIFE}
+            unanswered = session.execute(queries.open_ballot(), theirs).first()
             if unanswered is not None:
                 return BallotView(*unanswered)
-            candidates = session.execute(queries.comparisons_to_judge(participant_id, family, modality).limit(50))
+            scope = {name: value for name, value in (("family", family), ("modality", modality)) if value is not None}
+            candidates = session.execute(queries.comparisons_to_judge(*scope), scope | theirs)
             comparison_id = choose_least_judged([(row[0], row[1]) for row in candidates], rng)
             if comparison_id is None:
                 return None
-            made = session.execute(
-                select(GenerationRow.id, GenerationRow.variant)
-                .where(GenerationRow.comparison_id == comparison_id)
-                .order_by(GenerationRow.id)
-            )
+            made = session.execute(queries.generations_of(), {"comparison_id": comparison_id}).all()
             pair = choose_pair([(row.id, row.variant) for row in made], rng)
             if pair is None:
                 return None
             (ballot,) = issue_ballots(session, [NewBallot(*pair, participant_id, study=POOL_STUDY)])
-            return BallotView(*session.execute(queries.ballot_views().where(BallotRow.id == ballot.id)).one())
+            return BallotView(ballot.id, made[0].prompt, made[0].modality, *pair)
 
     # Votes
 

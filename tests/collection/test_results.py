@@ -34,10 +34,12 @@ def test_counts_per_participant_add_up_to_the_counts(store: Store) -> None:
     people = [store.create_participant() for _ in range(2)]
     cast(store, people[0], ids["base"], ids["aligned"], "left")
     cast(store, people[1], ids["base"], ids["aligned"], "right")
-    assert store.vote_counts_by_participant() == {
-        people[0]: [VoteCount("aligned", "base", 0, 1, 0, 0)],
-        people[1]: [VoteCount("aligned", "base", 1, 0, 0, 0)],
-    }
+    counts = store.vote_counts_by_participant()
+    assert counts.people.tolist() == sorted(people)
+    assert counts.variants.tolist() == ["aligned", "base"]
+    assert (counts.variant_a.tolist(), counts.variant_b.tolist()) == ([0, 0], [1, 1])
+    outcomes = dict(zip(counts.people[counts.person].tolist(), counts.outcomes.tolist(), strict=True))
+    assert outcomes == {people[0]: [0, 1, 0, 0], people[1]: [1, 0, 0, 0]}
 
 
 def test_counts_keep_to_what_was_asked_for(store: Store) -> None:

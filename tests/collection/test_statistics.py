@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 
 from collection.records import VoteCount
 from collection.statistics import (
+    PersonCounts,
     agreement,
     bradley_terry,
     nominal_alpha,
@@ -19,6 +21,10 @@ from collection.statistics import (
     wilson_interval,
     win_rates,
 )
+
+
+def by_person(counts: Mapping[str, Sequence[VoteCount]]) -> PersonCounts:
+    return PersonCounts.of((person, *count) for person, ours in counts.items() for count in ours)
 
 
 def test_wilsons_interval_for_eight_of_ten_is_the_published_one() -> None:
@@ -32,14 +38,13 @@ def test_wilsons_interval_stays_a_share_at_the_ends() -> None:
 
 
 def test_a_tie_is_half_a_win_for_each() -> None:
-    (rate,) = win_rates({"p": [VoteCount("aligned", "base", wins_a=6, wins_b=2, ties=3, both_bad=1)]})
+    (rate,) = win_rates(by_person({"p": [VoteCount("aligned", "base", wins_a=6, wins_b=2, ties=3, both_bad=1)]}))
     assert (rate.rate, rate.votes) == (8 / 12, 12)
     assert (rate.low, rate.high) == wilson_interval(8, 12)
-    assert VoteCount("a", "b", 6, 2, 3, 1).flipped() == VoteCount("b", "a", 2, 6, 3, 1)
 
 
 def test_a_pair_without_votes_has_no_rate() -> None:
-    assert win_rates({"p": [VoteCount("a", "b", 0, 0, 0, 0)]}) == []
+    assert win_rates(by_person({"p": [VoteCount("a", "b", 0, 0, 0, 0)]})) == []
 
 
 def test_three_wins_to_one_are_odds_of_three() -> None:
@@ -70,7 +75,7 @@ def test_a_variant_that_never_lost_stays_finite() -> None:
 
 def test_nothing_comes_of_no_votes() -> None:
     assert bradley_terry([]) == {}
-    assert ratings({}, np.random.default_rng(0)) == []
+    assert ratings(by_person({}), np.random.default_rng(0)) == []
     assert position_bias(0, 0) is None
     assert agreement([]) is None
 
@@ -81,7 +86,7 @@ def test_intervals_grow_with_disagreement_between_people_not_shrink_with_their_v
     many = {f"p{number}": [VoteCount("a", "b", 2 * (number % 2), 2 - 2 * (number % 2), 0, 0)] for number in range(100)}
     width = {}
     for name, votes in (("two", two), ("many", many)):
-        first = ratings(votes, np.random.default_rng(0))[0]
+        first = ratings(by_person(votes), np.random.default_rng(0))[0]
         assert first.low is not None
         assert first.high is not None
         width[name] = first.high - first.low
@@ -90,8 +95,8 @@ def test_intervals_grow_with_disagreement_between_people_not_shrink_with_their_v
 
 def test_ratings_are_repeatable_and_one_person_gives_no_interval() -> None:
     votes = {"p": [VoteCount("a", "b", 3, 1, 1, 0)], "q": [VoteCount("a", "b", 2, 2, 0, 0)]}
-    assert ratings(votes, np.random.default_rng(1)) == ratings(votes, np.random.default_rng(1))
-    assert all(rating.low is None for rating in ratings({"p": votes["p"]}, np.random.default_rng(1)))
+    assert ratings(by_person(votes), np.random.default_rng(1)) == ratings(by_person(votes), np.random.default_rng(1))
+    assert all(rating.low is None for rating in ratings(by_person({"p": votes["p"]}), np.random.default_rng(1)))
 
 
 def test_fair_sides_have_half_in_their_interval_and_a_bias_has_not() -> None:
@@ -187,7 +192,7 @@ def test_a_vote_of_the_same_person_counts_for_less_than_one_of_another() -> None
         f"p{number}": [VoteCount("a", "b", 10 * (number % 2), 10 - 10 * (number % 2), 0, 0)] for number in range(20)
     }
     own_minds = {f"p{number}": [VoteCount("a", "b", 5, 5, 0, 0)] for number in range(20)}
-    (together,), (apart,) = win_rates(one_mind), win_rates(own_minds)
+    (together,), (apart,) = win_rates(by_person(one_mind)), win_rates(by_person(own_minds))
     assert together.design_effect == pytest.approx(10 * 20 / 19, rel=1e-6)
     assert apart.design_effect == 1.0
     assert together.high - together.low > 2.5 * (apart.high - apart.low)
@@ -196,10 +201,10 @@ def test_a_vote_of_the_same_person_counts_for_less_than_one_of_another() -> None
 def test_power_asks_for_the_votes_of_the_textbook() -> None:
     """0.6 against 0.5: (1.96 + 0.8416)^2 * 0.6 * 0.4 / 0.1^2 = 188.4 votes."""
     counts = {f"p{number}": [VoteCount("a", "b", int(number < 12), int(number >= 12), 0, 0)] for number in range(20)}
-    (rate,) = win_rates(counts)
+    (rate,) = win_rates(by_person(counts))
     (advice,) = power([rate], [VoteCount("a", "b", 12, 8, 0, 0)])
     assert advice.more == math.ceil(188.4 * rate.design_effect) - 20
     clear = {f"p{number}": [VoteCount("a", "b", 1, 0, 0, 0)] for number in range(40)}
-    assert power(win_rates(clear), [VoteCount("a", "b", 40, 0, 0, 0)])[0].more == 0
+    assert power(win_rates(by_person(clear)), [VoteCount("a", "b", 40, 0, 0, 0)])[0].more == 0
     even = {f"p{number}": [VoteCount("a", "b", number % 2, 1 - number % 2, 0, 0)] for number in range(4)}
-    assert power(win_rates(even), [VoteCount("a", "b", 2, 2, 0, 0)])[0].more is None
+    assert power(win_rates(by_person(even)), [VoteCount("a", "b", 2, 2, 0, 0)])[0].more is None
