@@ -239,6 +239,10 @@ HOUR = {
     "sqlite": "substr(v.created_at, 1, 13)",
     "postgresql": "to_char(v.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')",
 }
+STRAIGHT = {  # by code points, as the code that counts later
+    "sqlite": "v.left_variant < v.right_variant",
+    "postgresql": 'v.left_variant COLLATE "C" < v.right_variant COLLATE "C"',
+}
 
 
 def _count_votes() -> None:
@@ -248,7 +252,7 @@ def _count_votes() -> None:
         "comparison": "b.comparison_id",
         "hour": HOUR[op.get_context().dialect.name],
     }.items():
-        straight = "v.left_variant < v.right_variant"
+        straight = STRAIGHT[op.get_context().dialect.name]
         op.execute(
             f"""
             INSERT INTO tallies (dimension, "key", study, family, modality, blind, variant_a, variant_b,
