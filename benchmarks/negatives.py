@@ -50,8 +50,10 @@ NOISE = 0.15  # the share of picks that are the wrong way round
 STORED_PAIRS = 1000
 ROUNDS = 3
 FIRST_TEST_SEED = 10_000_000  # training seeds stay far below
+FIRST_CHOICE_SEED = 20_000_000
 GUIDANCE_SCALES = (2.0, 3.0, 4.0, 6.0, 8.0)
 ALPHAS, BETAS = (0.0, 0.5, 1.0), (0.5, 1.0, 1.5)
+SMALL_BETAS = (0.1, 0.2, 0.4)
 GRID_ROWS = 8
 
 
@@ -61,6 +63,7 @@ class Size:
 
     test_prompts: int
     sweep_prompts: int
+    choice_prompts: int
     stored_pairs: int
     round_prompts: int
     steps: int
@@ -69,8 +72,8 @@ class Size:
     sampling_steps: int | None  # None for the family's
 
 
-FULL = Size(400, 250, STORED_PAIRS, 350, 200, 64, 32, None)
-TOY = Size(6, 4, 12, 6, 4, 4, 3, 3)
+FULL = Size(400, 250, 120, STORED_PAIRS, 350, 200, 64, 32, None)
+TOY = Size(6, 4, 3, 12, 6, 4, 4, 3, 3)
 
 
 class Lab:
@@ -104,9 +107,13 @@ class Lab:
         """The scores of a variant that has no negative adapter in it."""
         if variant not in self._plain:
             requests = [replace(request, variants=(variant,)) for request in self.tests]
-            scored = score_requests(self.generator, {"emoji": self.scorer}, requests, self.size.batch)
-            self._plain |= scored.values
+            self._plain |= self.score(requests)
         return self._plain[variant]
+
+    def score(self, requests: Sequence[GenerationRequest]) -> dict[str, Values]:
+        """Variant -> its scores, kept batch by batch, so that a killed run loses little."""
+        judges = {"emoji": self.scorer}
+        return score_requests(self.generator, judges, requests, self.size.batch, keep=self.out / "scores").values
 
     def judge(self, folder: Path, role: Role = "negative", variant: str = "aligned_npo") -> Values:
         """The scores of `variant` with the adapter in `folder` in its role; the family's own is put back."""
@@ -114,7 +121,7 @@ class Lab:
         self.generator.use_adapter(adapter_file(folder, role))
         try:
             requests = [replace(request, variants=(variant,)) for request in self.tests]
-            return score_requests(self.generator, {"emoji": self.scorer}, requests, self.size.batch).values[variant]
+            return self.score(requests)[variant]
         finally:
             self.generator.use_adapter(own)
 
@@ -290,12 +297,12 @@ def guidance_sweep(lab: Lab) -> list[dict[str, Any]]:
     lab.generator.use_adapter(adapter_file(lab.out / "runs" / "npo", "negative"))
     for scale in GUIDANCE_SCALES:
         requests = [replace(r, guidance_scale=scale, variants=variants) for r in lab.tests[: lab.size.sweep_prompts]]
-        scored = score_requests(lab.generator, {"emoji": lab.scorer}, requests, lab.size.batch)
+        scored = lab.score(requests)
         rows.append(
             {
                 "guidance_scale": scale,
-                "summary": {name: summarise(values) for name, values in scored.values.items()},
-                "win_rates": [compare("aligned_npo", other, scored.values, "emoji") for other in ("aligned", "base")],
+                "summary": {name: summarise(values) for name, values in scored.items()},
+                "win_rates": [compare("aligned_npo", other, scored, "emoji") for other in ("aligned", "base")],
             }
         )
     return rows
@@ -305,8 +312,27 @@ def shares(lab: Lab) -> list[dict[str, Any]]:
     """aligned_npo against aligned, alpha by beta."""
     lab.generator.use_adapter(adapter_file(lab.out / "runs" / "npo", "negative"))
     crossed = [(alpha, beta) for alpha in ALPHAS for beta in BETAS]
-    requests = lab.tests[: lab.size.sweep_prompts]
-    return cross_shares(lab.generator, {"emoji": lab.scorer}, requests, crossed, lab.size.batch)
+    requests, judges, keep = lab.tests[: lab.size.sweep_prompts], {"emoji": lab.scorer}, lab.out / "scores"
+    return cross_shares(lab.generator, judges, requests, crossed, lab.size.batch, keep)
+
+
+def over_the_base(lab: Lab) -> dict[str, Any]:
+    """The negative from reversed pairs on top of the base as the negative (alpha 0), against the base alone.
+
+    beta is chosen on prompts of the pairs' own concepts; what it comes to is measured on the test prompts.
+    """
+    lab.generator.use_adapter(adapter_file(lab.out / "runs" / "npo", "negative"))
+    choosing = [
+        replace(lab.tests[0], prompt=prompt, seed=FIRST_CHOICE_SEED + number)
+        for number, prompt in enumerate(draw_prompts(pair_concepts(), lab.size.choice_prompts, seed=13))
+    ]
+    crossed = [(0.0, beta) for beta in SMALL_BETAS]
+    judges, keep = {"emoji": lab.scorer}, lab.out / "scores"
+    chosen = cross_shares(lab.generator, judges, choosing, crossed, lab.size.batch, keep, against="aligned_vs_base")
+    beta = max(chosen, key=lambda row: row["win_rate"])["beta"]
+    requests = [replace(request, variants=("aligned_npo",), alpha=0.0, beta=beta) for request in lab.tests]
+    ours = lab.score(requests)["aligned_npo"]
+    return {"chosen": chosen, "beta": beta, **lab.against(ours, "aligned_vs_base", "aligned"), **machine()}
 
 
 def grid(lab: Lab) -> dict[str, Any]:
@@ -332,6 +358,7 @@ EXPERIMENTS: dict[str, Callable[[Lab], Any]] = {
     "longer_dpo": longer_dpo,
     "guidance_sweep": guidance_sweep,
     "shares": shares,
+    "over_the_base": over_the_base,
     "grid": grid,
 }
 
@@ -349,14 +376,18 @@ def run(out: Path, size: Size) -> None:
             lab.generator.use_adapter(adapter)
 
 
+def machine() -> dict[str, str]:
+    """On what numbers are made."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {"device": device, "torch": torch.__version__}
+
+
 def setting(lab: Lab) -> dict[str, Any]:
     """Where and with what the numbers were made."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     config = lab.config("any").as_json()
     kept = ("max_train_steps", "batch_size", "learning_rate", "rank", "beta_dpo", "loss", "mixed_precision", "targets")
     return {
-        "device": device,
-        "torch": torch.__version__,
+        **machine(),
         "adapters": {role: each.sha256 for role, each in lab.generator.adapters().items()},
         "size": vars(lab.size),
         "training": {name: config[name] for name in kept},

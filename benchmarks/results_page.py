@@ -122,6 +122,8 @@ def page(results: dict[str, Any]) -> str:
             "",
             as_markdown_shares(results["shares"]),
             "",
+            *_over_the_base(results["over_the_base"]),
+            "",
             *_grid(results.get("grid")),
         ]
     )
@@ -160,13 +162,40 @@ def verdict_on_the_base(negatives: dict[str, Any]) -> list[str]:
     if low > 0.5:
         said = "is better than that"
     elif high < 0.5:
-        said = "does not reach it on this small family"
+        said = "does not reach it at alpha 1 (below it is put on top of it)"
     else:
         said = "cannot be told from that"
     return [
         "The plainest other negative needs no training: the base itself, which differs from the aligned model by minus "
         f"eta. The best of these against it, {best}, {said}: {_interval(rows[best])}."
     ]
+
+
+def _over_the_base(found: dict[str, Any]) -> list[str]:
+    """The section on a trained negative on top of the base as the negative."""
+    row = _against(found, "aligned_vs_base")
+    low, high = row["win_rate_95"]
+    said = "beats" if low > 0.5 else "loses to" if high < 0.5 else "cannot be told from"
+    pairs = found["chosen"][0]["pairs"]
+    return [
+        "## On top of the base as the negative",
+        "",
+        "With alpha 0 the negative branch is theta + beta delta: the base as the negative, moved by what the reversed "
+        f"pairs taught. beta chosen on {pairs} prompts of the pairs' own concepts, by the win rate against the base as "
+        "the negative (beta 0):",
+        "",
+        "| beta | against the base as the negative |",
+        "|---|---|",
+        *(f"| {row['beta']:g} | {_interval(row)} |" for row in found["chosen"]),
+        "",
+        f"On the {row['pairs']} held-out prompts, with beta {found['beta']:g}, the negative from reversed pairs {said} "
+        f"the base as the negative: {_interval(row)}; against aligned it stands at {_rate(found, 'aligned')}. Made on "
+        f"{found['device']}, torch {found['torch']}{_pairs_of(found)}.",
+    ]
+
+
+def _pairs_of(found: dict[str, Any]) -> str:
+    return f"; {found['note']}" if "note" in found else ""
 
 
 def verdict_on_loop(loop: Sequence[dict[str, Any]]) -> list[str]:

@@ -206,15 +206,16 @@ def cross_shares(
     shares: Sequence[tuple[float, float]],
     batch_size: int = 8,
     keep: Path | None = None,
+    against: str = "aligned",
 ) -> list[dict[str, Any]]:
-    """aligned_npo against aligned at every (alpha, beta), on the same noise: one row each, and scorer."""
-    alone = [replace(request, variants=("aligned",)) for request in requests]
+    """aligned_npo against another variant at every (alpha, beta), on the same noise: one row each, and scorer."""
+    alone = [replace(request, variants=(against,)) for request in requests]
     plain = score_requests(generator, scorers, alone, batch_size, keep=keep)
     rows = []
     for alpha, beta in shares:
         mixed = [replace(request, variants=(NPO,), alpha=alpha, beta=beta) for request in requests]
         values = {**plain.values, **score_requests(generator, scorers, mixed, batch_size, keep=keep).values}
-        rows += [{"alpha": alpha, "beta": beta, **compare(NPO, "aligned", values, scorer)} for scorer in scorers]
+        rows += [{"alpha": alpha, "beta": beta, **compare(NPO, against, values, scorer)} for scorer in scorers]
     return rows
 
 
