@@ -189,13 +189,12 @@ def _over_the_base(found: dict[str, Any]) -> list[str]:
         *(f"| {row['beta']:g} | {_interval(row)} |" for row in found["chosen"]),
         "",
         f"On the {row['pairs']} held-out prompts, with beta {found['beta']:g}, the negative from reversed pairs {said} "
-        f"the base as the negative: {_interval(row)}; against aligned it stands at {_rate(found, 'aligned')}. Made on "
-        f"{found['device']}, torch {found['torch']}{_pairs_of(found)}.",
+        f"the base as the negative: {_interval(row)}"
+        + (f", and stands at {_rate(found, 'aligned')} against aligned" if _against(found, "aligned") else "")
+        + f". Made on {found['device']}, torch {found['torch']}"
+        + (f"; {found['note']}" if "note" in found else "")
+        + ".",
     ]
-
-
-def _pairs_of(found: dict[str, Any]) -> str:
-    return f"; {found['note']}" if "note" in found else ""
 
 
 def verdict_on_loop(loop: Sequence[dict[str, Any]]) -> list[str]:
