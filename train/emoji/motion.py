@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -132,11 +131,11 @@ def load_bank(file: Path, art: Tensor, pipeline: Any, clips_per_picture: int) ->
 
 
 class MotionWords:
-    """The embeddings of the words of some phrases inside a frozen text encoder, to be learned."""
+    """The embeddings of the words of the motions inside a frozen text encoder, to be learned."""
 
-    def __init__(self, text_encoder: Any, tokenizer: Any, phrases: Iterable[str] = PHRASES.values()) -> None:
+    def __init__(self, text_encoder: Any, tokenizer: Any) -> None:
         self._table = text_encoder.get_input_embeddings()
-        self.ids = sorted({token for phrase in phrases for token in tokenizer(phrase).input_ids[1:-1]})
+        self.ids = sorted({token for phrase in PHRASES.values() for token in tokenizer(phrase).input_ids[1:-1]})
         weight = self._table.weight.detach()
         apart = torch.randn(len(self.ids), weight.shape[1], generator=torch.Generator().manual_seed(0))
         self.rows = torch.nn.Parameter(weight[self.ids] + START_APART * weight.std() * apart.to(weight))  # (K, width)
@@ -153,16 +152,6 @@ class MotionWords:
         self._hook.remove()
         with torch.no_grad():
             self._table.weight[self.ids] = self.rows
-
-
-def diffuse(clean: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
-    """What a model is given and what it has to say of it, v (arXiv 2202.00512, appendix D), both as `clean` (N, ...).
-
-    alphas: (N,) the cumulative products of the schedule at each row's timestep.
-    """
-    alphas = alphas.view(-1, *[1] * (clean.ndim - 1))
-    signal, sigma = alphas.sqrt(), (1 - alphas).sqrt()
-    return signal * clean + sigma * noise, signal * noise - sigma * clean
 
 
 class MotionTrainer:
@@ -197,16 +186,17 @@ class MotionTrainer:
         spread = (torch.arange(self.batch_size, device=self.device) + uniform[2]) / self.batch_size
         timesteps = (spread**NOISY_SHARE * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
         noise = torch.randn(clean.shape, device=self.device, generator=chance)
-        noisy, velocity = diffuse(clean, noise, self.alphas[timesteps])
+        signal = self.alphas[timesteps].sqrt().view(-1, 1, 1, 1, 1)
+        sigma = (1 - self.alphas[timesteps]).sqrt().view(-1, 1, 1, 1, 1)
         with torch.autocast(self.device.type, torch.bfloat16):
             states = self.text(tokens)[0]
             predicted = self.predict(
-                noisy,
+                signal * clean + sigma * noise,
                 timesteps,
                 states.repeat_interleave(clean.shape[2], dim=0),  # one for each frame
                 return_dict=False,
             )[0]
-        return (predicted.float() - velocity).square().mean()
+        return (predicted.float() - (signal * noise - sigma * clean)).square().mean()
 
     def export(self, folder: Path) -> None:
         """Writes the averaged adapter in diffusers layout and the text encoder with the words in it, float16."""

@@ -17,11 +17,10 @@ WARMUP_STEPS = 200
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Warm-up (at most a quarter), constant, cosine to zero over the last 40%."""
-    warmup = max(1, min(WARMUP_STEPS, steps // 4))
+    """Warm-up, constant, cosine to zero over the last 40%."""
     tail = max(1, round(0.4 * steps))
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, (step - steps + tail) / tail))))
-    return peak * min(1.0, (step + 1) / warmup) * fall
+    return peak * min(1.0, (step + 1) / WARMUP_STEPS) * fall
 
 
 def native_precision(device: torch.device) -> torch.autocast:
