@@ -115,6 +115,13 @@ class Lab:
         judges = {"emoji": self.scorer}
         return score_requests(self.generator, judges, requests, self.size.batch, keep=self.out / "scores").values
 
+    def cross(
+        self, requests: Sequence[GenerationRequest], shares: Sequence[tuple[float, float]], against: str
+    ) -> list[dict[str, Any]]:
+        """aligned_npo at every (alpha, beta) against another variant; scores kept as in `score`."""
+        judges, keep = {"emoji": self.scorer}, self.out / "scores"
+        return cross_shares(self.generator, judges, requests, shares, self.size.batch, keep, against)
+
     def judge(self, folder: Path, role: Role = "negative", variant: str = "aligned_npo") -> Values:
         """The scores of `variant` with the adapter in `folder` in its role; the family's own is put back."""
         own = self.generator.adapters()[role]
@@ -312,8 +319,7 @@ def shares(lab: Lab) -> list[dict[str, Any]]:
     """aligned_npo against aligned, alpha by beta."""
     lab.generator.use_adapter(adapter_file(lab.out / "runs" / "npo", "negative"))
     crossed = [(alpha, beta) for alpha in ALPHAS for beta in BETAS]
-    requests, judges, keep = lab.tests[: lab.size.sweep_prompts], {"emoji": lab.scorer}, lab.out / "scores"
-    return cross_shares(lab.generator, judges, requests, crossed, lab.size.batch, keep)
+    return lab.cross(lab.tests[: lab.size.sweep_prompts], crossed, "aligned")
 
 
 def over_the_base(lab: Lab) -> dict[str, Any]:
@@ -327,8 +333,7 @@ def over_the_base(lab: Lab) -> dict[str, Any]:
         for number, prompt in enumerate(draw_prompts(pair_concepts(), lab.size.choice_prompts, seed=13))
     ]
     crossed = [(0.0, beta) for beta in SMALL_BETAS]
-    judges, keep = {"emoji": lab.scorer}, lab.out / "scores"
-    chosen = cross_shares(lab.generator, judges, choosing, crossed, lab.size.batch, keep, against="aligned_vs_base")
+    chosen = lab.cross(choosing, crossed, "aligned_vs_base")
     beta = max(chosen, key=lambda row: row["win_rate"])["beta"]
     requests = [replace(request, variants=("aligned_npo",), alpha=0.0, beta=beta) for request in lab.tests]
     ours = lab.score(requests)["aligned_npo"]

@@ -120,9 +120,9 @@ def win_rates(counts: PersonCounts) -> list[WinRate]:
     The interval is Wilson's at votes / design_effect votes; the design effect compares the variance between people
     (the cluster-robust one) with that of independent votes.
     """
-    rates = []
+    rates, voted = [], counts.outcomes.any(1)
     for first, second in permutations(range(len(counts.variants)), 2):
-        ours = (counts.variant_a == first) & (counts.variant_b == second) & (counts.outcomes.sum(1) > 0)
+        ours = (counts.variant_a == first) & (counts.variant_b == second) & voted
         if not ours.any():
             continue
         by_person = counts.outcomes[ours]  # (P, 4)
