@@ -1,6 +1,6 @@
 """Which negative model is best, and does the loop close? Every experiment behind docs/results.md, on the emoji family.
 
-    python -m benchmarks.negatives run --out out/negatives      # one GPU, 5 minutes; goes on where it stopped
+    python -m benchmarks.negatives run --out out/negatives      # one GPU, 16 minutes; goes on where it stopped
     python -m benchmarks.negatives write --out out/negatives    # docs/results.md and its plots from results.json
 
 People are played by the family's scorer, wrong in 15% of their picks. Votes go through a real Store, training through
@@ -337,7 +337,7 @@ def over_the_base(lab: Lab) -> dict[str, Any]:
     beta = max(chosen, key=lambda row: row["win_rate"])["beta"]
     requests = [replace(request, variants=("aligned_npo",), alpha=0.0, beta=beta) for request in lab.tests]
     ours = lab.score(requests)["aligned_npo"]
-    return {"chosen": chosen, "beta": beta, **lab.against(ours, "aligned_vs_base", "aligned"), **machine()}
+    return {"chosen": chosen, "beta": beta, **lab.against(ours, "aligned_vs_base", "aligned")}
 
 
 def grid(lab: Lab) -> dict[str, Any]:
@@ -381,18 +381,13 @@ def run(out: Path, size: Size) -> None:
             lab.generator.use_adapter(adapter)
 
 
-def machine() -> dict[str, str]:
-    """On what numbers are made."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return {"device": device, "torch": torch.__version__}
-
-
 def setting(lab: Lab) -> dict[str, Any]:
     """Where and with what the numbers were made."""
     config = lab.config("any").as_json()
     kept = ("max_train_steps", "batch_size", "learning_rate", "rank", "beta_dpo", "loss", "mixed_precision", "targets")
     return {
-        **machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "torch": torch.__version__,
         "adapters": {role: each.sha256 for role, each in lab.generator.adapters().items()},
         "size": vars(lab.size),
         "training": {name: config[name] for name in kept},

@@ -133,13 +133,12 @@ def verdict_on_negatives(negatives: dict[str, Any]) -> list[str]:
     """What the table says of the bar: the reversed negative above one half, with its interval."""
     reversed_pairs = negatives["reversed pairs"]
     row = _against(reversed_pairs, "aligned")
-    low, high = row["win_rate_95"]
-    if low > 0.5:
-        said = "beats the aligned model as its own negative: the interval lies above one half"
-    elif high < 0.5:
-        said = "loses to the aligned model as its own negative: the interval lies below one half"
-    else:
-        said = "cannot be told from the aligned model as its own negative: the interval contains one half"
+    said = _verdict(
+        row,
+        "beats the aligned model as its own negative: the interval lies above one half",
+        "loses to the aligned model as its own negative: the interval lies below one half",
+        "cannot be told from the aligned model as its own negative: the interval contains one half",
+    )
     guided = next(entry for name, entry in negatives.items() if name.startswith("through guidance"))
     other = _against(guided, "aligned")
     relation = (
@@ -158,13 +157,12 @@ def verdict_on_the_base(negatives: dict[str, Any]) -> list[str]:
     """Whether any negative beats the plainest one, which needs no training: the base itself."""
     rows = {name: _against(entry, "aligned_vs_base") for name, entry in negatives.items() if isinstance(entry, dict)}
     best = max(rows, key=lambda name: rows[name]["win_rate"])
-    low, high = rows[best]["win_rate_95"]
-    if low > 0.5:
-        said = "is better than that"
-    elif high < 0.5:
-        said = "does not reach it at alpha 1 (below it is put on top of it)"
-    else:
-        said = "cannot be told from that"
+    said = _verdict(
+        rows[best],
+        "is better than that",
+        "does not reach it at alpha 1 (below it is put on top of it)",
+        "cannot be told from that",
+    )
     return [
         "The plainest other negative needs no training: the base itself, which differs from the aligned model by minus "
         f"eta. The best of these against it, {best}, {said}: {_interval(rows[best])}."
@@ -174,8 +172,7 @@ def verdict_on_the_base(negatives: dict[str, Any]) -> list[str]:
 def _over_the_base(found: dict[str, Any]) -> list[str]:
     """The section on a trained negative on top of the base as the negative."""
     row = _against(found, "aligned_vs_base")
-    low, high = row["win_rate_95"]
-    said = "beats" if low > 0.5 else "loses to" if high < 0.5 else "cannot be told from"
+    said = _verdict(row, "beats", "loses to", "cannot be told from")
     pairs = found["chosen"][0]["pairs"]
     return [
         "## On top of the base as the negative",
@@ -189,12 +186,14 @@ def _over_the_base(found: dict[str, Any]) -> list[str]:
         *(f"| {row['beta']:g} | {_interval(row)} |" for row in found["chosen"]),
         "",
         f"On the {row['pairs']} held-out prompts, with beta {found['beta']:g}, the negative from reversed pairs {said} "
-        f"the base as the negative: {_interval(row)}"
-        + (f", and stands at {_rate(found, 'aligned')} against aligned" if _against(found, "aligned") else "")
-        + f". Made on {found['device']}, torch {found['torch']}"
-        + (f"; {found['note']}" if "note" in found else "")
-        + ".",
+        f"the base as the negative: {_interval(row)}, and stands at {_rate(found, 'aligned')} against aligned.",
     ]
+
+
+def _verdict(row: dict[str, Any], above: str, below: str, unclear: str) -> str:
+    """What to say of a win rate whose interval lies above one half, below it, or on both sides."""
+    low, high = row["win_rate_95"]
+    return above if low > 0.5 else below if high < 0.5 else unclear
 
 
 def verdict_on_loop(loop: Sequence[dict[str, Any]]) -> list[str]:

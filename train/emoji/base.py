@@ -21,7 +21,7 @@ from torch import Tensor
 from train.emoji.art import load_art
 from train.emoji.bank import load_bank, token_ids
 from train.emoji.networks import build_scheduler, build_text_encoder, build_tokenizer, build_unet
-from train.emoji.training import Run, native_precision
+from train.emoji.training import Run, diffuse, native_precision
 
 CAPTION_DROPOUT = 0.1
 EMA_DECAY = 0.9995
@@ -81,13 +81,12 @@ class BaseTrainer:
         spread = (torch.arange(self.batch_size, device=self.device) + uniform[2]) / self.batch_size
         timesteps = (spread * len(self.alphas)).long()
         noise = torch.randn(clean.shape, device=self.device, generator=chance)
-        signal = self.alphas[timesteps].sqrt().view(-1, 1, 1, 1)
-        sigma = (1 - self.alphas[timesteps]).sqrt().view(-1, 1, 1, 1)
-        noisy = (signal * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
+        noisy, velocity = diffuse(clean, noise, self.alphas[timesteps])
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         with native_precision(self.device):
             states = self.text(tokens)[0]
             predicted = self.predict(noisy, timesteps, states, return_dict=False)[0]
-        return (predicted.float() - (signal * noise - sigma * clean)).square().mean()
+        return (predicted.float() - velocity).square().mean()
 
     def export(self, folder: Path) -> None:
         """Write the averaged UNet and text encoder, tokenizer, scheduler and index in diffusers layout, float16.

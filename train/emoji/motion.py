@@ -1,14 +1,13 @@
 """Train the emoji family's motion adapter on procedurally animated clips; the base stays as it is.
 
-    python -m train.emoji.motion --steps 3000 --export npo_core/emoji            # resumes where it stopped
+    python -m train.emoji.motion --steps 8000 --export npo_core/emoji            # resumes where it stopped
 
 AnimateDiff (arXiv 2307.04725): temporal attention between the layers of the frozen UNet for pictures. The clips are
 drawn from the same art as the pictures, one of the motions of motions.py each, and their latents are computed once.
 Every batch is a function of the step's number.
 
-A motion adapter hears of the caption only through the features of the frozen UNet, and still pictures give a text
-encoder no reason to tell "left" from "right" (its states differ by 0.7%). So the embeddings of the ten words of the
-motions are learned along (textual inversion, arXiv 2208.01618); captions without them are read as before, bit for bit.
+The embeddings of the ten words of the motions are taught first (words.py) and learned along; captions without them are
+read as before, bit for bit.
 """
 
 from __future__ import annotations
@@ -26,11 +25,21 @@ from torch import Tensor
 
 from train.emoji.art import load_art
 from train.emoji.bank import encode_views, token_ids
-from train.emoji.motions import FRAMES, MOTIONS, PHRASES, clip_times, pose_at
-from train.emoji.training import Run
-from train.emoji.views import CLEAN, FLAW_NAMES, MOTION_NAMES, NO_MOTION, Placement, Views, captions, centred
-
-from train.emoji.views import draw_views, placed  # isort: skip
+from train.emoji.motions import FRAMES, MOTIONS, clip_times, pose_at
+from train.emoji.training import Run, diffuse
+from train.emoji.views import (
+    CLEAN,
+    FLAW_NAMES,
+    MOTION_NAMES,
+    NO_MOTION,
+    Placement,
+    Views,
+    captions,
+    centred,
+    draw_views,
+    placed,
+)
+from train.emoji.words import MotionWords, teach_words
 
 STILL_SHARE = 0.1  # of clips in which nothing moves, and the caption names no motion
 CAPTION_DROPOUT = 0.1
@@ -38,7 +47,7 @@ NOISY_SHARE = 0.6  # exponent on the uniform draw of a timestep: more of the noi
 EMA_DECAY = 0.998
 HEAD_WIDTH = 32
 CLIPS_AT_ONCE = 16
-START_APART = 2.0  # how far the words of the motions are put apart at first, in standard deviations of all embeddings
+TAUGHT_AT_ONCE = 48
 
 
 def build_motion_adapter(unet: Any) -> Any:
@@ -130,43 +139,26 @@ def load_bank(file: Path, art: Tensor, pipeline: Any, clips_per_picture: int) ->
     return ClipBank(**torch.load(file, map_location=art.device, weights_only=True))
 
 
-class MotionWords:
-    """The embeddings of the words of the motions inside a frozen text encoder, to be learned."""
-
-    def __init__(self, text_encoder: Any, tokenizer: Any) -> None:
-        self._table = text_encoder.get_input_embeddings()
-        self.ids = sorted({token for phrase in PHRASES.values() for token in tokenizer(phrase).input_ids[1:-1]})
-        weight = self._table.weight.detach()
-        apart = torch.randn(len(self.ids), weight.shape[1], generator=torch.Generator().manual_seed(0))
-        self.rows = torch.nn.Parameter(weight[self.ids] + START_APART * weight.std() * apart.to(weight))  # (K, width)
-        self._place = torch.full((len(weight),), -1, device=weight.device)  # (V,) token -> row, -1 for other words
-        self._place[self.ids] = torch.arange(len(self.ids), device=weight.device)
-        self._hook = self._table.register_forward_hook(lambda _, inputs, output: self._replaced(inputs[0], output))
-
-    def _replaced(self, tokens: Tensor, embedded: Tensor) -> Tensor:
-        place = self._place[tokens]
-        return torch.where((place >= 0)[..., None], self.rows[place.clamp(min=0)], embedded)
-
-    def write_back(self) -> None:
-        """Makes them part of the text encoder."""
-        self._hook.remove()
-        with torch.no_grad():
-            self._table.weight[self.ids] = self.rows
-
-
 class MotionTrainer:
     """The frozen base with the adapter in it, the words, the clips, and how to train one step further."""
 
     def __init__(
-        self, pipeline: Any, bank: ClipBank, file: Path, steps: int, batch_size: int, peak_rate: float, compiled: bool
+        self,
+        pipeline: Any,
+        words: MotionWords,
+        bank: ClipBank,
+        file: Path,
+        steps: int,
+        batch_size: int,
+        peak_rate: float,
+        compiled: bool,
     ) -> None:
-        self.bank, self.batch_size, self.device = bank, batch_size, bank.latents.device
+        self.words, self.bank, self.batch_size, self.device = words, bank, batch_size, bank.latents.device
         torch.manual_seed(0)
         self.adapter = build_motion_adapter(pipeline.unet)
         self.unet: Any = UNetMotionModel.from_unet2d(pipeline.unet, self.adapter).to(self.device)
         self.unet.freeze_unet2d_params()
-        self.text = pipeline.text_encoder.to(self.device).requires_grad_(False)
-        self.words = MotionWords(self.text, pipeline.tokenizer)
+        self.text = pipeline.text_encoder
         self.nothing = token_ids(pipeline.tokenizer, [""]).to(self.device)  # (1, 32)
         trained = [*(parameter for parameter in self.unet.parameters() if parameter.requires_grad), self.words.rows]
         if self.device.type == "cuda":  # autocast would cast frozen weights again in every step
@@ -186,17 +178,16 @@ class MotionTrainer:
         spread = (torch.arange(self.batch_size, device=self.device) + uniform[2]) / self.batch_size
         timesteps = (spread**NOISY_SHARE * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
         noise = torch.randn(clean.shape, device=self.device, generator=chance)
-        signal = self.alphas[timesteps].sqrt().view(-1, 1, 1, 1, 1)
-        sigma = (1 - self.alphas[timesteps]).sqrt().view(-1, 1, 1, 1, 1)
+        noisy, velocity = diffuse(clean, noise, self.alphas[timesteps])
+        states = self.text(tokens)[0]  # in full precision: bfloat16 would round away what tells left from right
         with torch.autocast(self.device.type, torch.bfloat16):
-            states = self.text(tokens)[0]
             predicted = self.predict(
-                signal * clean + sigma * noise,
+                noisy,
                 timesteps,
                 states.repeat_interleave(clean.shape[2], dim=0),  # one for each frame
                 return_dict=False,
             )[0]
-        return (predicted.float() - (signal * noise - sigma * clean)).square().mean()
+        return (predicted.float() - velocity).square().mean()
 
     def export(self, folder: Path) -> None:
         """Writes the averaged adapter in diffusers layout and the text encoder with the words in it, float16."""
@@ -213,9 +204,10 @@ def main() -> None:
     parser.add_argument("--art", type=Path, default=Path("data/emoji/art.npz"))
     parser.add_argument("--base", type=Path, default=Path("npo_core/emoji"))
     parser.add_argument("--work", type=Path, default=Path("data/emoji"))
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch-size", type=int, default=32, help="clips a step")
     parser.add_argument("--learning-rate", type=float, default=6e-4)
+    parser.add_argument("--teaching-steps", type=int, default=300, help="for the words, before the adapter")
     parser.add_argument("--clips-per-picture", type=int, default=10)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="faster on a GPU after a minute of compiling")
@@ -224,10 +216,16 @@ def main() -> None:
     art = load_art(arguments.art, arguments.device)
     pipeline: Any = StableDiffusionPipeline.from_pretrained(arguments.base, dtype=torch.float32)
     pipeline.to(arguments.device)
+    pipeline.text_encoder.requires_grad_(False)
+    bank = load_bank(arguments.work / "clips.pt", art, pipeline, arguments.clips_per_picture)
+    words, file = MotionWords(pipeline.text_encoder, pipeline.tokenizer), arguments.work / "motion.pt"
+    if not file.exists():
+        teach_words(pipeline, words, art, arguments.teaching_steps, TAUGHT_AT_ONCE)
     trainer = MotionTrainer(
         pipeline,
-        load_bank(arguments.work / "clips.pt", art, pipeline, arguments.clips_per_picture),
-        arguments.work / "motion.pt",
+        words,
+        bank,
+        file,
         arguments.steps,
         arguments.batch_size,
         arguments.learning_rate,

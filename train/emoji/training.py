@@ -28,6 +28,16 @@ def native_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=fastest_precision(device.type) == "bf16")
 
 
+def diffuse(clean: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
+    """What a model is given and what it has to say of it, v (arXiv 2202.00512, appendix D), both as `clean` (N, ...).
+
+    alphas: (N,) the cumulative products of the schedule at each row's timestep.
+    """
+    alphas = alphas.view(-1, *[1] * (clean.ndim - 1))
+    signal, sigma = alphas.sqrt(), (1 - alphas).sqrt()
+    return signal * clean + sigma * noise, signal * noise - sigma * clean
+
+
 class Run:
     """Weights, their moving average, AdamW and the number of steps done; one file on disk."""
 
