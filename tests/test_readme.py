@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
+import runpy
 import sys
+import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,18 @@ def fenced_commands() -> list[str]:
 
 def modules() -> list[str]:
     return sorted({match for command in fenced_commands() for match in re.findall(r"python -m ([\w.]+)", command)})
+
+
+def help_of(module: str, *words: str) -> str:
+    """What `python -m MODULE WORDS --help` prints, without the seconds that a process of its own takes to begin."""
+    printed = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)  # from another test
+        patch.setattr(sys, "argv", [module, *words, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert ended.value.code in (None, 0)
+    return printed.getvalue()
 
 
 def test_the_first_screen_shows_a_picture_and_the_two_commands() -> None:
@@ -56,12 +71,9 @@ def test_every_module_in_the_readme_answers_help_with_the_flags_that_are_shown(m
             continue
         words = match.group(1).split()
         subcommand = words[:1] if module in ("collection", "npo_core.weights") else []
-        answer = subprocess.run(
-            [sys.executable, "-m", module, *subcommand, "--help"], capture_output=True, text=True, cwd=ROOT, check=False
-        )
-        assert answer.returncode == 0, answer.stderr
+        answer = help_of(module, *subcommand)
         for flag in re.findall(r"(?<!\S)--[\w-]+", match.group(1)):
-            assert flag in answer.stdout, f"{command!r}: {flag} is not a flag of {module}"
+            assert flag in answer, f"{command!r}: {flag} is not a flag of {module}"
 
 
 def test_every_variant_and_family_is_named() -> None:
@@ -91,11 +103,7 @@ def test_the_page_on_training_links_to_files_that_exist_and_names_flags_that_exi
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if "://" not in link]
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
-    answers = "".join(
-        subprocess.run(
-            [sys.executable, "-m", module, *more, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
-        ).stdout
-        for module, *more in (("train.npo",), ("train.self_npo",), ("service.versus",), ("collection", "adapters"))
-    )
+    commands = (("train.npo",), ("train.self_npo",), ("service.versus",), ("collection", "adapters"))
+    answers = "".join(help_of(*command) for command in commands)
     others = {"--num_processes", "--config_file", "--help"}  # of accelerate, and everybody's
     assert [flag for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page)) - others if flag not in answers] == []

@@ -61,6 +61,7 @@ def test_the_same_request_gives_the_same_bytes(generator: Generator) -> None:
     assert len({sample.media_sha256 for sample in first.samples}) == 3
 
 
+@pytest.mark.slow
 def test_the_aligned_and_npo_variants_are_recognised_by_the_scorer(generator: Generator) -> None:
     family = get_family("emoji")
     assert family.guide is not None

@@ -34,6 +34,7 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+@pytest.mark.slow
 def test_two_hundred_different_requests_leave_memory_flat_and_pictures_the_same(
     own_family: ModelFamily, tmp_path: Path
 ) -> None:

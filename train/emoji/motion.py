@@ -26,7 +26,7 @@ from torch import Tensor
 from train.emoji.art import load_art
 from train.emoji.bank import encode_views, token_ids
 from train.emoji.motions import FRAMES, MOTIONS, clip_times, pose_at
-from train.emoji.training import Run, diffuse
+from train.emoji.training import Run, diffuse, native_precision
 from train.emoji.views import (
     CLEAN,
     FLAW_NAMES,
@@ -180,7 +180,7 @@ class MotionTrainer:
         noise = torch.randn(clean.shape, device=self.device, generator=chance)
         noisy, velocity = diffuse(clean, noise, self.alphas[timesteps])
         states = self.text(tokens)[0]  # in full precision: bfloat16 would round away what tells left from right
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with native_precision(self.device):
             predicted = self.predict(
                 noisy,
                 timesteps,

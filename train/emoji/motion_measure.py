@@ -1,13 +1,13 @@
 """Measure the emoji family's clips: do they move, as the caption says, and does the object stay itself?
 
-    python -m train.emoji.motion_measure --out npo_core/emoji/motion/evaluation.json           # 2 minutes on a GPU
+    python -m train.emoji.motion_measure --out npo_core/emoji/motion/evaluation.json           # 5 minutes on a GPU
 
 Every motion is measured on `--clips` clips of as many concepts, for each variant:
 energy      mean difference of neighbouring frames, over that of clips whose prompt names no motion
 agreement   share of clips in which the object's course, read off the pixels, is the one that the caption names
 identity    share of frames in which the scorer recognises the concept, over that of still pictures of these concepts
-preference  the scorer's log-probability of the prompt per frame, as a win rate against base on the same noise: whether
-            the LoRAs that were trained on pictures carry over to clips
+win rates   by the scorer's log-probability of the prompt per frame, against each earlier variant on the same noise:
+            whether the LoRAs that were trained on pictures carry over to clips
 With `--art`, agreement and identity of the drawn clips that the adapter learned from are there to compare with: nobody
 recognises a thing that hangs upside down.
 """
@@ -42,6 +42,7 @@ from train.emoji.motion import frames_of
 from train.emoji.motions import FRAMES, MOTIONS, with_motion
 from train.emoji.render import render, to_bytes
 from train.emoji.views import MOTION_NAMES, OWN_COLOUR, captions, plain_views
+from train.scoring import Values, compare
 
 MADE_AT_ONCE = 8
 BORDER_PX = 4
@@ -197,27 +198,31 @@ def measure(
     }
     told = {motion: [with_motion(prompt, motion) for prompt in prompts] for motion in MOTIONS}
     made = {motion: make(clips, "video", told[motion], variants) for motion in MOTIONS}
-    base = {motion: judge(scorer, made[motion]["base"], told[motion]) for motion in MOTIONS}
-    for variant in variants:
-        rows, wins = {}, []
+    judged = {
+        name: {motion: judge(scorer, made[motion][name], told[motion]) for motion in MOTIONS} for name in variants
+    }
+    scored: dict[str, Values] = {
+        name: {"emoji": np.concatenate([one["log_probability"] for one in by_motion.values()])}
+        for name, by_motion in judged.items()
+    }
+    for number, variant in enumerate(variants):
+        rows = {}
         for motion in MOTIONS:
-            ours, judged = made[motion][variant], judge(scorer, made[motion][variant], told[motion])
+            ours = made[motion][variant]
             named = [name_motion(read_course(clip)) for clip in ours]
             rows[motion] = {
                 "energy": round(float(np.mean([energy(clip) for clip in ours])) / standing_energy, 2),
                 "agreement": round(float(np.mean([name == motion for name in named])), 3),
-                "identity": _share(judged["recognised"], still),
+                "identity": _share(judged[variant][motion]["recognised"], still),
             }
-            ahead = judged["log_probability"] - base[motion]["log_probability"]
-            wins += [*(ahead > 0).astype(float) + 0.5 * (ahead == 0)]
-        means = {name: round(float(np.mean([row[name] for row in rows.values()])), 3) for name in rows["bounce"]}
         table["variants"][variant] = {
-            "all": means,
-            "win_rate_against_base": round(float(np.mean(wins)), 3),
-            "win_rate_standard_error": round(float(np.std(wins) / len(wins) ** 0.5), 3),
+            "all": {name: round(float(np.mean([row[name] for row in rows.values()])), 3) for name in rows["bounce"]},
+            "win_rates": [compare(variant, other, scored, "emoji") for other in variants[:number]],
             "motions": rows,
         }
-        print(variant, json.dumps(table["variants"][variant]["all"]), flush=True)
+        print(
+            variant, json.dumps(table["variants"][variant]["all"]), table["variants"][variant]["win_rates"], flush=True
+        )
     return table
 
 
@@ -258,7 +263,7 @@ def contact_sheet(clips: Sequence[Sequence[Image.Image]], every: int = 2) -> Ima
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--motion", type=Path, default=Path("npo_core/emoji/motion"), help="(%(default)s)")
-    parser.add_argument("--clips", type=int, default=24, help="of each motion (%(default)s)")
+    parser.add_argument("--clips", type=int, default=40, help="of each motion (%(default)s)")
     parser.add_argument("--steps", type=int, default=12, help="denoising steps (%(default)s)")
     parser.add_argument("--guidance-scale", type=float, default=4.0, help="(%(default)s)")
     parser.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help="base first (%(default)s)")

@@ -138,5 +138,5 @@ def test_the_measure_reads_the_motion_off_clips_as_they_were_drawn() -> None:
     flag = torch.zeros(4, 64, 64, dtype=torch.uint8)
     flag[[0, 3], :, 24:40] = 255  # a red pole
     flag[2:, :24, 40:] = 255  # and a blue cloth at its top: nothing that looks alike when turned
-    table = measure_drawn(flag.expand(PICTURES, -1, -1, -1), load_scorer(str(get_family("emoji").scorer)), 3)
+    table = measure_drawn(flag.expand(PICTURES, -1, -1, -1), load_scorer(str(get_family("emoji").scorer)), 1)
     assert {motion: row["agreement"] for motion, row in table.items()} == dict.fromkeys(MOTIONS, 1.0)

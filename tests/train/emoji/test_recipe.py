@@ -154,6 +154,7 @@ def test_the_scorer_learns_and_is_read_back(art: Tensor, vae: Any, tmp_path: Pat
     assert not judge.top1(images, prompts)[3]
 
 
+@pytest.mark.slow
 def test_training_the_base_resumes_to_the_same_weights_and_exports_a_pipeline(
     art: Tensor, vae: Any, tmp_path: Path
 ) -> None:
