@@ -6,7 +6,8 @@
 Base, aligned and aligned + NPO from one noise. The stock runs are AnimateDiffPipeline with the adapters fused into a
 UNet of its own for each variant, called one after the other; what it cannot do, another UNet for the negative prompt,
 is left out there, so that both sides make as many UNet evaluations. Time of the denoising steps, the median over
-`--repeats` after one run to warm up, and on a GPU the memory that they take beyond all weights.
+`--repeats` after one run to warm up, and on a GPU the memory that they take beyond all weights. More than 16 frames are
+sampled in windows of 16, as ClipSampler does it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from diffusers import UNetMotionModel  # isort: skip
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from npo_core.clips import WINDOW_STRIDE
 from npo_core.routing import RoutedUNet, guided_rows
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS, Mix
 from npo_core.weights import LowRankLayer, LowRankWeights
 
 RANK = 8
+WINDOW = 16  # frames that motion adapters were trained with
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -172,6 +175,9 @@ def main() -> None:
     dtype = torch.float16 if device == "cuda" else torch.float32
     pipeline = build_pipeline(arguments.tiny, device, dtype)
     frames, side_px = (4, 64) if arguments.tiny else (arguments.frames, 512)
+    if frames > WINDOW:
+        pipeline.enable_free_noise(context_length=WINDOW, context_stride=WINDOW_STRIDE)
+        pipeline._free_noise_context_length = None  # as ClipSampler has it: prompts and noise are not its business
     comparison = Comparison(pipeline, frames, side_px, 2 if arguments.tiny else arguments.steps)
     separate, stock = timed(comparison.one_after_the_other, arguments.repeats, comparison.device)
     together, ours = timed(comparison.side_by_side, arguments.repeats, comparison.device)

@@ -20,6 +20,7 @@ from npo_core import hub
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily, VideoSettings
 from npo_core.generator import StepProgress
+from npo_core.pipelines import free_unused, place_unet
 from npo_core.references import locate
 from npo_core.requests import ResolvedRequest
 from npo_core.sampler import Sampler
@@ -41,8 +42,23 @@ class ClipSampler(Sampler):
         self.placement = pictures.placement
         self._pictures = pictures
         self._at_once: int | None = None  # clips in one call; None until memory ran out
-        self._take(build_clip_pipeline(pictures.pipeline, self.family))
+        pipeline = build_clip_pipeline(pictures.pipeline, self.family)
+        self._place(pipeline.unet)
+        self._take(pipeline)
         logger.info("Loaded the motion adapter of %s.", self.family.name)
+
+    def _place(self, unet: nn.Module) -> None:
+        """What it shares with the pictures is there already; the motion adapter follows."""
+        try:
+            place_unet(unet, self.placement, self.device)
+            return
+        except torch.OutOfMemoryError:
+            pass  # handled outside, or the exception would keep alive what filled the memory
+        free_unused(self.device)
+        raise InputError(
+            f"The motion adapter of {self.family.label} does not fit into this device's memory beside the model; "
+            "close what else uses it, or make pictures only."
+        )
 
     @property
     def video(self) -> VideoSettings:

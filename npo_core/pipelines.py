@@ -65,14 +65,19 @@ def place(pipeline: Any, placement: Placement, device: torch.device) -> None:
     for name, part in pipeline.components.items():
         if not isinstance(part, nn.Module):
             continue
-        if name != "unet":
-            apply_group_offloading(part, device, host, offload_type="leaf_level", use_stream=waits)
-        elif placement.name == STREAMED:
-            apply_group_offloading(
-                part, device, host, offload_type="block_level", num_blocks_per_group=1, use_stream=waits
-            )
+        if name == "unet":
+            place_unet(part, placement, device)
         else:
-            part.to(device)
+            apply_group_offloading(part, device, host, offload_type="leaf_level", use_stream=waits)
+
+
+def place_unet(unet: nn.Module, placement: Placement, device: torch.device) -> None:
+    """As `place`, for the UNet alone."""
+    if placement.name != STREAMED:
+        unet.to(device)
+        return
+    host, waits = torch.device("cpu"), device.type == "cuda"
+    apply_group_offloading(unet, device, host, offload_type="block_level", num_blocks_per_group=1, use_stream=waits)
 
 
 def size_bytes(module: nn.Module) -> int:

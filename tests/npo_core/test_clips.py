@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline
 
+from npo_core.adapters import adapter_file
 from npo_core.clips import clip_noise
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
@@ -19,6 +20,8 @@ from npo_core.variants import VARIANTS
 from npo_core.weights import load_adapter
 from tests.npo_core import by_hand
 from tests.tiny import tiny_adapter, tiny_motion_adapter
+from tests.train.helpers import CLIP_SHAPE, random_pairs, small_config
+from train.loop import train_adapter
 
 REQUEST = GenerationRequest("a red apple", "blurry", seed=3, modality="video")
 
@@ -67,6 +70,31 @@ def test_every_variant_equals_a_loop_with_separately_merged_weights(
         assert np.allclose(actual, expected.transpose(0, 1).numpy(), atol=2e-3 * float(expected.abs().max()))
 
 
+def test_a_negative_model_trained_on_the_motion_modules_acts_in_them(family: ModelFamily, tmp_path: Path) -> None:
+    config = small_config(
+        tmp_path, modality="video", batch_size=2, max_train_steps=6, targets="attention+motion", learning_rate=0.05
+    )
+    train_adapter(config, random_pairs(4, shape=CLIP_SHAPE), family)
+    eta, delta = load_adapter(str(family.aligned)), load_adapter(str(tmp_path))
+    assert any(".motion_modules." in layer for layer in delta.layers)
+    generator = Generator(family)
+    generator.use_adapter(adapter_file(tmp_path, "negative"), "video")
+    made = latents(generator.generate(replace(REQUEST, variants=("aligned_npo",))))["aligned_npo"]
+    pipeline, mixes = stock(family), VARIANTS["aligned_npo"].mixes(1.0, 1.0)
+    expected = by_hand.sample(
+        pipeline,
+        *(by_hand.merged(pipeline.unet, mix, eta, delta) for mix in mixes),
+        prompt="a red apple",
+        negative_prompt="blurry",
+        seed=3,
+        scheduler="ddim",
+        steps=2,
+        guidance_scale=3.0,
+        shape=(4, 4, 8, 8),
+    )
+    assert_clip(made, expected.transpose(0, 1))
+
+
 def test_base_and_aligned_equal_the_stock_pipeline_run_alone(family: ModelFamily, generator: Generator) -> None:
     made = latents(generator.generate(replace(REQUEST, variants=("base", "aligned"))))
     pipeline = stock(family)
@@ -88,7 +116,7 @@ def stock(family: ModelFamily) -> Any:
     return pipeline
 
 
-def run(pipeline: Any, frames: int = 4) -> Any:
+def run(pipeline: Any, frames: int = 4, **more: Any) -> Any:
     """The final latents (F, C, H, W) of the stock pipeline's own call."""
     return (
         pipeline(
@@ -99,6 +127,7 @@ def run(pipeline: Any, frames: int = 4) -> Any:
             num_inference_steps=2,
             guidance_scale=3.0,
             output_type="latent",
+            **more,
         )
         .frames[0]
         .transpose(0, 1)
@@ -184,6 +213,19 @@ def test_a_long_clip_attends_in_windows_and_short_ones_stay_as_they_were(generat
     assert len({clip.tobytes() for clip in long.values()}) == 3
     after = latents(generator.generate(REQUEST))
     assert all(np.array_equal(after[name], clip) for name, clip in before.items())
+
+
+@pytest.mark.parametrize("name", ["base", "aligned"])
+def test_a_long_clip_equals_the_stock_pipeline_with_free_noise(
+    name: str, family: ModelFamily, generator: Generator
+) -> None:
+    made = latents(generator.generate(replace(REQUEST, frames=10, variants=(name,))))[name]
+    pipeline = stock(family)
+    if name == "aligned":
+        pipeline.load_lora_weights(family.aligned)
+    pipeline.enable_free_noise(context_length=4, context_stride=4, noise_type="random")
+    noise = clip_noise(3, 10, (4, 8, 8), 4, torch.float32)[None]
+    assert_clip(made, run(pipeline, 10, latents=noise))
 
 
 def test_the_noise_of_a_long_clip_repeats_its_first_window() -> None:

@@ -15,8 +15,10 @@ from safetensors import safe_open
 from npo_core.emoji.scorer import load_scorer
 from npo_core.families import EMOJI_FOLDER, get_family
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.media import open_image
+from npo_core.media import open_clip, open_image, sha256_file
 from npo_core.prompts import load_guide
+from train.emoji.motion_measure import name_motion, read_course
+from train.emoji.motions import MOTIONS, with_motion
 
 MEGABYTE = 1_000_000
 
@@ -91,3 +93,27 @@ def test_the_measured_tables_are_of_the_weights_that_ship(file: Path) -> None:
     for role in ("aligned", "negative"):
         content = (EMOJI_FOLDER / role / "pytorch_lora_weights.safetensors").read_bytes()
         assert table["adapters"][role]["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_the_table_of_clips_is_of_the_weights_that_ship_and_meets_its_bars() -> None:
+    table = json.loads((EMOJI_FOLDER / "motion" / "evaluation.json").read_text())
+    files = {
+        "motion": "motion/diffusion_pytorch_model.safetensors",
+        "text_encoder": "text_encoder/model.safetensors",
+        "aligned": "aligned/pytorch_lora_weights.safetensors",
+        "negative": "negative/pytorch_lora_weights.safetensors",
+    }
+    assert table["sha256"] == {name: sha256_file(EMOJI_FOLDER / file) for name, file in files.items()}
+    assert table["clips_per_motion"] * len(MOTIONS) >= 100
+    for measured in table["variants"].values():
+        assert measured["all"]["agreement"] >= 0.8
+        assert measured["all"]["identity"] >= 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("motion", ["slide_left", "slide_right", "zoom_in"])
+def test_a_clip_moves_as_the_prompt_says(motion: str, generator: Generator) -> None:
+    prompt = with_motion("a red apple, 3d style", motion)
+    request = GenerationRequest(prompt, seed=1, modality="video", variants=("base",))
+    made = generator.generate(request)
+    assert name_motion(read_course(open_clip(made.samples[0].media))) == motion

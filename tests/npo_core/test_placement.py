@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.hooks.group_offloading import _is_group_offload_enabled
 
 from npo_core import sampler
 from npo_core.errors import InputError
@@ -75,14 +76,22 @@ def test_pictures_are_decoded_together_alone_or_in_tiles() -> None:
     assert working_bytes(1024, 1024, 8, 320, 2) == 4 * working_bytes(512, 512, 8, 320, 2)
 
 
+@pytest.mark.parametrize("request_", [REQUEST, replace(REQUEST, modality="video")], ids=["image", "video"])
 @pytest.mark.parametrize("name", [STAGED, STREAMED])
-def test_every_placement_paints_the_same_pictures_and_says_so(
-    name: str, family: ModelFamily, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_every_placement_paints_the_same_and_says_so(
+    name: str,
+    request_: GenerationRequest,
+    family: ModelFamily,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    expected = Generator(family).generate(REQUEST)
+    expected = Generator(family).generate(request_)
     monkeypatch.setattr(sampler, "choose_placement", lambda needed, free_bytes: Placement(name, "for a test"))
+    generator = Generator(family)
     with caplog.at_level(logging.INFO, logger="npo_core.sampler"):
-        made = Generator(family).generate(REQUEST)
+        made = generator.generate(request_)
+    unet = generator._loaded(request_.modality).unet.unet
+    assert _is_group_offload_enabled(unet) == (name == STREAMED), "on another device it would not run at all"
     assert [line for line in caplog.messages if f"placement {name} (for a test)" in line]
     for ours, theirs in zip(made.samples, expected.samples, strict=True):
         np.testing.assert_array_equal(ours.latents, theirs.latents)

@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from npo_core.adapters import ROLES, adapter_file
+from npo_core.adapters import AdapterFile, Role, adapter_file
 from npo_core.clips import ClipSampler
 from npo_core.console import exit_status, hush_libraries
 from npo_core.emoji.scorer import Scorer, load_scorer
 from npo_core.families import ModelFamily, VideoSettings, get_family
+from npo_core.media import sha256_file
 from npo_core.requests import GenerationRequest, resolve_request
 from npo_core.sampler import Sampler
 from npo_core.variants import DEFAULT_VARIANTS
@@ -138,15 +139,19 @@ def draw_prompts(count: int, seed: int) -> list[str]:
     return prompts
 
 
+def own_adapters(family: ModelFamily) -> dict[Role, AdapterFile]:
+    """The family's LoRAs, which were trained on pictures."""
+    paths: dict[Role, str | None] = {"aligned": family.aligned, "negative": family.negative}
+    return {role: adapter_file(path, role) for role, path in paths.items() if path is not None}
+
+
 def load_samplers(family: ModelFamily, device: str | None = None) -> tuple[Sampler, ClipSampler]:
-    """The family's samplers of pictures and of clips, both with the LoRAs that were trained on pictures."""
+    """The family's samplers of pictures and of clips, both with its own LoRAs."""
     pictures = Sampler(family, device, None)
     clips = ClipSampler(pictures)
     for sampler in (pictures, clips):
-        for role in ROLES:
-            path = family.aligned if role == "aligned" else family.negative
-            if path is not None:
-                sampler.set_adapter(role, sampler.read_adapter(adapter_file(path, role)))
+        for role, adapter in own_adapters(family).items():
+            sampler.set_adapter(role, sampler.read_adapter(adapter))
     return pictures, clips
 
 
@@ -288,7 +293,17 @@ def main() -> int:
         table = measure(pictures, clips, scorer, arguments.clips, tuple(arguments.variants.split(",")))
         if arguments.art:
             table["drawn"] = measure_drawn(load_art(arguments.art), scorer, arguments.clips)
-        table = {"steps": arguments.steps, "guidance_scale": arguments.guidance_scale, **table}
+        weights: dict[str, Path] = {
+            "motion": arguments.motion / "diffusion_pytorch_model.safetensors",
+            "text_encoder": Path(family.base) / "text_encoder" / "model.safetensors",
+            **{str(role): adapter.path for role, adapter in own_adapters(family).items()},
+        }
+        table = {
+            "steps": arguments.steps,
+            "guidance_scale": arguments.guidance_scale,
+            "sha256": {name: sha256_file(path) for name, path in weights.items()},
+            **table,
+        }
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(table, indent=1) + "\n")
 
