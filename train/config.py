@@ -34,7 +34,7 @@ BATCH_SIZES = {"image": 16, "video": 4}  # pairs a step by default: a clip has a
 # What does not change the weights of a given step, so that a resumed run may differ in it.
 FREE_ON_RESUME = (
     "resume", "checkpoint_every", "log_every", "progress", "max_train_steps", "gradient_checkpointing", "compile",
-    "cache_dir", "share_reference", "track_with",
+    "cache_dir", "share_reference", "track_with", "shard_base",
 )  # fmt: skip
 
 
@@ -57,6 +57,8 @@ class TrainConfig:
     mixed_precision: "bf16" trains 1.7 times as fast as "no" on CPUs with avx512_bf16 (see `fastest_precision`).
     gradient_checkpointing, compile: one of SWITCH; auto decides by the free memory and the length of the run.
     cache_dir: where text embeddings and, with share_reference, the reference's errors are kept for other runs.
+    shard_base: several processes keep a share of the frozen base each (see sharding.py); nothing is compiled then, and
+    no grid drawn.
     device: None for the GPU if there is one. track_with: one of TRACKERS, or None.
     """
 
@@ -95,6 +97,7 @@ class TrainConfig:
     compile: str = "auto"
     cache_dir: Path | None = None
     share_reference: bool = False
+    shard_base: bool = False
     device: str | None = None
     progress: bool = True
     track_with: str | None = None
@@ -160,6 +163,8 @@ def _check_counts(config: TrainConfig) -> None:
         raise InputError("An early stop needs validations; give --validate-every too.")
     if config.share_reference and config.cache_dir is None:
         raise InputError("Sharing the reference's errors needs a place to keep them; give a cache folder.")
+    if config.shard_base and config.compile == "on":
+        raise InputError("A base that is shared among processes is not compiled; leave out --compile or --shard-base.")
     if config.batch_size % config.gradient_accumulation_steps:
         raise InputError(
             f"The batch of {config.batch_size} pairs cannot be split into {config.gradient_accumulation_steps} equal "

@@ -88,6 +88,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("gradient-checkpointing", f"less memory, a third more time: one of {', '.join(SWITCH)}")
     add("compile", f"torch.compile, one of {', '.join(SWITCH)}")
     group.add_argument("--share-reference", action="store_true", help="keep the reference's errors for the next run")
+    group.add_argument("--shard-base", action="store_true", help="of several processes each keeps a share of the base")
     add("track-with", f"also log to one of {', '.join(TRACKERS)}")
     group.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output-dir")
 

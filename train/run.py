@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from train.records import (
     write_records,
 )
 from train.results import write_results
+from train.sharding import average_gradients, shard_frozen
 from train.speed import plan_speed
 from train.validation import Validator
 
@@ -95,6 +96,13 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         log_with=config.track_with,
         project_dir=config.output_dir,
     )
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise InputError(
+            f"This was launched with {accelerator.distributed_type.value}, which splits what is trained, and a LoRA is "
+            "too small for that; launch with --multi_gpu, and give --shard-base where the base itself is too large."
+        )
+    if config.shard_base and accelerator.num_processes == 1:
+        raise InputError("One process has nobody to share the base with; launch several, or leave out --shard-base.")
     parts = accelerator.num_processes * config.gradient_accumulation_steps
     if config.batch_size % parts:
         raise InputError(
@@ -125,8 +133,10 @@ class Run:
         optimizer = make_optimizer(config, weights, accelerator.device)
         self.optimizer = accelerator.prepare(optimizer)
         # Alone, the UNet runs as it is: accelerate would leave its own wrapper around `forward` behind.
-        alone = accelerator.distributed_type == DistributedType.NO
-        self.policy = self.unet if alone else accelerator.prepare(self.unet)
+        as_it_is = accelerator.distributed_type == DistributedType.NO or config.shard_base
+        self.policy = self.unet if as_it_is else accelerator.prepare(self.unet)
+        if config.shard_base:
+            shard_frozen(self.unet, weights, accelerator.device, accelerator.num_processes)
         self.objective = task.make(Network(self.policy, self.unet, pipeline, accelerator))
         self.names = self.objective.metrics
         self.ema = None if config.ema_decay is None else [weight.detach().clone() for weight in weights]
@@ -181,6 +191,8 @@ class Run:
                 loss, metrics = self.objective.losses(start + part * size, start + (part + 1) * size)
                 self.accelerator.backward(loss / parts_count)
             parts.append(metrics.detach())
+        if config.shard_base:
+            average_gradients(self.weights, processes)
         if config.max_grad_norm is not None:
             self.accelerator.clip_grad_norm_(self.weights, config.max_grad_norm)
         self.optimizer.step()
@@ -191,11 +203,11 @@ class Run:
         return self.accelerator.reduce(metrics, "mean") if processes > 1 else metrics
 
     def _gradients_shared(self, last: bool) -> AbstractContextManager[Any]:
-        """Processes exchange gradients once a step, after the last part."""
-        return nullcontext() if last else self.accelerator.no_sync(self.policy)
+        """Processes exchange gradients once a step, after the last part (or `average_gradients` does it)."""
+        return nullcontext() if last or self.config.shard_base else self.accelerator.no_sync(self.policy)
 
     def _choose_speed(self) -> None:
-        config = self.config
+        config = replace(self.config, compile="off") if self.config.shard_base else self.config
         size = config.batch_size // (self.accelerator.num_processes * config.gradient_accumulation_steps)
 
         def probe(examples: int) -> None:
@@ -253,7 +265,8 @@ class Run:
         values: dict[str, float] = {}
         with self._result_weights():
             for validator in self.validators:
-                if self.accelerator.is_main_process or validator.everywhere:
+                # a sharded base runs in all processes together or not at all
+                if validator.everywhere or (self.accelerator.is_main_process and not self.config.shard_base):
                     values |= validator.measure(self.step, lambda: peft_adapter(self.unet), self.config.output_dir)
             accuracy = values.get("held_out_accuracy")
             if accuracy is not None and (self.best is None or accuracy > self.best[0]):
