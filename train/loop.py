@@ -25,7 +25,7 @@ from npo_core.weights import AdapterWeights
 from train.config import TrainConfig, check_config
 from train.data import PreferencePair, hash_pairs, sources_of
 from train.model import base_name, borrowed_weights, fast_attention, merged, trainable_lora
-from train.network import Network, PromptTable, encode_prompts, hash_weights
+from train.network import Network, PromptTable, encode_prompts, hash_weights, samples_with_zeros
 from train.objectives import GuidedObjective, Objective, PreferenceObjective, ReferenceErrors, reference_key
 from train.records import prepare_folder
 from train.run import OnStep, Run, Task, TrainResult, make_accelerator, set_checkpointing
@@ -68,7 +68,7 @@ def train_adapter(
     with ExitStack() as stack:
         if config.through_guidance is not None and aligned is not None:
             stack.enter_context(merged(loaded.unet, aligned))
-        run_facts = {"base": base_name(loaded), "base_unet_sha256": hash_weights(loaded.unet)}
+        run_facts = base_facts(loaded)
 
         def make(network: Network) -> Objective:
             table = prepare(network.device)
@@ -94,8 +94,13 @@ def train_objective(
     """Trains a LoRA by an objective of its own; otherwise as `train_adapter`."""
     check_config(config)
     loaded = _loaded(config, pipeline)
-    facts = {"base": base_name(loaded), "base_unet_sha256": hash_weights(loaded.unet), **task.facts}
-    return _train(config, replace(task, facts=facts), loaded, list(validators), on_step)
+    return _train(config, replace(task, facts={**base_facts(loaded), **task.facts}), loaded, list(validators), on_step)
+
+
+def base_facts(pipeline: Any) -> dict[str, Any]:
+    """What the records say of the base. empty_prompt is there for SDXL alone, whose runs once encoded it."""
+    facts = {"base": base_name(pipeline), "base_unet_sha256": hash_weights(pipeline.unet)}
+    return {**facts, "empty_prompt": "zeros"} if samples_with_zeros(pipeline) else facts
 
 
 def _loaded(config: TrainConfig, pipeline: Any) -> Any:
