@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from npo_core.families import ModelFamily
 from service import admin
 from service.admin import AdminGate
 from service.errors import INPUT_ERRORS, InputError
@@ -76,18 +73,6 @@ def until_done(retrain: RetrainService, token: str, wait_s: float = 120) -> RunV
         assert time.monotonic() < deadline, view.log
         time.sleep(0.3)
     return view
-
-
-@pytest.fixture
-def own_family(tmp_path: Path, family: ModelFamily, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny family as one of the user's own, so that the other process knows it too."""
-    settings = {"like": "emoji", "label": "Tiny", "base": family.base, "aligned": family.aligned}
-    settings |= {"negative": family.negative, "steps": 2}
-    numbers = {name: getattr(family, name) for name in ("width_px", "height_px", "size_multiple_px")}
-    lines = [f"{name} = {json.dumps(value)}" for name, value in {**settings, **numbers}.items()]
-    file = tmp_path / "families.toml"
-    file.write_text("\n".join([f"[{family.name}]", *lines]))
-    monkeypatch.setenv("NPO_FAMILIES", str(file))
 
 
 @pytest.mark.usefixtures("own_family")
