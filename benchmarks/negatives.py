@@ -30,8 +30,8 @@ from npo_core.console import hush_libraries
 from npo_core.families import ModelFamily, get_family
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
+from npo_core.weights import load_adapter
 from service.compare import generation_record
-from train.cli import load_aligned
 from train.config import TrainConfig, fastest_precision
 from train.data import from_store, reverse_pairs, sources_of
 from train.emoji.prompts import draw_prompts, pair_concepts
@@ -212,7 +212,7 @@ def trained(lab: Lab, name: str, pairs: Sequence[Any], **changes: Any) -> Path:
     """The folder of an adapter trained on `pairs` as they are given; made once."""
     config = lab.config(name, **changes)
     if not (config.output_dir / "pytorch_lora_weights.safetensors").is_file():
-        aligned = load_aligned(lab.family) if config.through_guidance else None
+        aligned = load_adapter(str(lab.family.aligned)) if config.through_guidance else None
         train_adapter(config, pairs, lab.family, aligned=aligned)
     return config.output_dir
 
@@ -249,7 +249,8 @@ def by_negative(lab: Lab) -> dict[str, Any]:
     reward = lab.config(
         "reward", max_train_steps=max(2, lab.size.steps // 10), batch_size=min(32, lab.size.train_batch)
     )
-    train_on_reward(replace(reward, through_guidance=scale), lab.family, prompts, lab.scorer, load_aligned(lab.family))
+    aligned = load_adapter(str(lab.family.aligned))
+    train_on_reward(replace(reward, through_guidance=scale), lab.family, prompts, lab.scorer, aligned)
     note(f"reward gradient through guidance {scale:g}", reward.output_dir)
     return found
 

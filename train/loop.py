@@ -10,9 +10,10 @@ the very bytes of an uninterrupted one (on the CPU; GPU kernels are not bitwise 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -41,12 +42,14 @@ def train_adapter(
     held_out: Sequence[PreferencePair] = (),
     validators: Sequence[Validator] = (),
     aligned: AdapterWeights | None = None,
+    more_facts: Mapping[str, str] = MappingProxyType({}),
 ) -> TrainResult:
     """Trains a LoRA that makes each pair's preferred picture likelier and its rejected one less likely.
 
     For a negative model give `reverse_pairs(pairs)`; with `config.through_guidance` the pairs as given, and `aligned`.
     `pipeline` is a loaded base (left as it was), or a family whose base to load; None stands for the family that
     `config` names. `held_out` pairs, in the same order, and `validators` are asked every `config.validate_every` steps.
+    `more_facts` join the records: what `aligned` is, say.
     Writes pytorch_lora_weights.safetensors, comfyui_lora.safetensors, config.json, metrics.json, metrics.csv,
     provenance.json, curves.png and a model card README.md into `config.output_dir`, and checkpoint.pt while it runs.
     Raises InputError for settings out of range, pairs that do not fit the model and a checkpoint of another run, and
@@ -64,11 +67,11 @@ def train_adapter(
         return encode_prompts(loaded, texts, device, size_px, config.cache_dir)
 
     kind = PreferenceObjective if config.through_guidance is None else GuidedObjective
-    facts = {"pairs_sha256": hash_pairs(pairs)}
+    facts = {"pairs_sha256": hash_pairs(pairs), **more_facts}
+    run_facts = base_facts(loaded)  # of the base, before the aligned model takes its place
     with ExitStack() as stack:
         if config.through_guidance is not None and aligned is not None:
             stack.enter_context(merged(loaded.unet, aligned))
-        run_facts = base_facts(loaded)
 
         def make(network: Network) -> Objective:
             table = prepare(network.device)
@@ -90,11 +93,14 @@ def train_objective(
     on_step: OnStep | None = None,
     *,
     validators: Sequence[Validator] = (),
+    aligned: AdapterWeights | None = None,
 ) -> TrainResult:
-    """Trains a LoRA by an objective of its own; otherwise as `train_adapter`."""
+    """Trains a LoRA by an objective of its own; otherwise as `train_adapter`. With `aligned` on top of that model."""
     check_config(config)
     loaded = _loaded(config, pipeline)
-    return _train(config, replace(task, facts={**base_facts(loaded), **task.facts}), loaded, list(validators), on_step)
+    task = replace(task, facts={**base_facts(loaded), **task.facts})
+    with merged(loaded.unet, aligned) if aligned is not None else nullcontext():
+        return _train(config, task, loaded, list(validators), on_step)
 
 
 def base_facts(pipeline: Any) -> dict[str, Any]:

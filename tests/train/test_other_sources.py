@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 import train.dpo
@@ -22,22 +20,12 @@ from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
 from npo_core.weights import load_adapter
 from tests.tiny import tiny_family
-from tests.train.helpers import small_config
+from tests.train.helpers import Brightness, small_config
 from train import scorers
 from train.reward import rank_pairs, train_on_reward
 from train.sampling import DdimPath, seeded_noise
 
 PROMPTS = ["a cat", "a dog", "a red apple"]
-
-
-class Brightness:
-    """Likes bright pictures."""
-
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
-        return np.array([np.asarray(image).mean() / 127.5 - 1 for image in images])
-
-    def score_pixels(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        return pixels.mean((1, 2, 3))
 
 
 @pytest.fixture(scope="module")
