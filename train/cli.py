@@ -35,6 +35,7 @@ from train.data import (
     weigh_pairs,
 )
 from train.jobs import Job, carry_out, exit_status_of
+from train.margins import default_margin, told_margins
 from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
 from train.records import read_sources
 
@@ -85,7 +86,7 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     add("--split", default="train", help="of a data set on the Hub (%(default)s)")
     add("--max-pairs", type=int, help="of a data set, use only so many")
     add("--prompts", type=Path, help="with --reward, a text file with one prompt a line")
-    add("--reward-margin", type=float, default=0.5, help="with --reward, least difference of scores (%(default)s)")
+    add("--reward-margin", type=float, help=f"with --reward, least difference of scores (of {told_margins()})")
     add("--reward-gradient", action="store_true", help="with --reward, follow its gradient instead of ranked pairs")
     add("--min-pairs", type=int, default=20, help="refuse to train on fewer (%(default)s)")
     add("--pair-weights", default="none", metavar="STR", help=f"one of {', '.join(WEIGHTINGS)} (%(default)s)")
@@ -298,9 +299,8 @@ def _gather(config: TrainConfig, options: argparse.Namespace, family: ModelFamil
 
     plain = replace(family, aligned=None, negative=None)  # pictures of the base itself
     scorer = load_scorer(options.reward, family)
-    return rank_pairs(
-        Generator(plain, device=options.device), scorer, read_prompts(options.prompts), margin=options.reward_margin
-    )
+    margin = default_margin(options.reward) if options.reward_margin is None else options.reward_margin
+    return rank_pairs(Generator(plain, device=options.device), scorer, read_prompts(options.prompts), margin=margin)
 
 
 def _held_out_share(found: PairSet, options: argparse.Namespace) -> float:

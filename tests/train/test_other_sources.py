@@ -119,6 +119,26 @@ def test_the_command_trains_on_pairs_that_a_scorer_ranked(
 
 
 @pytest.mark.parametrize(
+    ("scorer", "status", "sentence"), [("hpsv2", 0, "NPO for Tiny: "), ("pickscore", 2, "There are 0 usable picks")]
+)
+def test_how_close_is_too_close_to_call_depends_on_the_scorer(
+    tmp_path: Path,
+    prompts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    scorer: str,
+    status: int,
+    sentence: str,
+) -> None:
+    """Differences that order a pair for one scorer by default are nothing for another, in whose unit they are small."""
+    monkeypatch.setitem(scorers.SCORERS, scorer, lambda family: Brightness())
+    flags = f"--family tiny --data-dir {tmp_path}/data --output-dir {tmp_path}/out --reward {scorer} --min-pairs 1"
+    assert train.npo.main([*flags.split(), "--prompts", str(prompts), "--dry-run", "--device", "cpu"]) == status
+    said = capsys.readouterr()
+    assert sentence in said.out + said.err
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ("--reward brightness", "give --prompts FILE"),
