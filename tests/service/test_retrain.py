@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from collection.records import TrainingRun
 from service import admin
 from service.admin import AdminGate
 from service.errors import INPUT_ERRORS, InputError
 from service.retrain import RetrainService, RunView
 from service.services import Services
-from tests.train.helpers import vote_in_store
+from tests.collection.helpers import cast, generation
+from tests.train.helpers import SHAPE, vote_in_store
+from train.data import from_store, sources_of
 
 
 def test_only_the_right_password_opens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +106,47 @@ def test_a_training_runs_in_a_process_of_its_own_and_its_result_can_be_put_to_us
     retrain.promote(token, str(done.adapter.id))
     assert services.shelf.put_on().names["negative"] == done.adapter.name
     assert retrain.roll_back(token, "negative") == "the one that ships with the model"
+
+
+def test_picks_that_balance_out_or_cannot_be_trained_on_are_never_new(services: Services) -> None:
+    """What train.npo learns from everything is known afterwards, and the page says that nothing is new."""
+    store, token = services.store, services.retrain.gate.admit("right password")
+    vote_in_store(store, services.family, "lrl")
+    people = [store.create_participant() for _ in range(2)]
+
+    def disagree(comparison: str, shape: tuple[int, ...] = SHAPE, votes: str = "lr") -> tuple[str, str]:
+        latents = np.random.default_rng(1).standard_normal(shape).astype(np.float16)
+        made = [generation(v, comparison, family="tiny", latents=latents) for v in ("base", "aligned")]
+        one, other = store.add_generations(made)
+        for person, letter in zip(people, votes, strict=False):
+            cast(store, person, one, other, "left" if letter == "l" else "right")
+        return one, other
+
+    def new_picks() -> int:
+        return services.retrain.news(token, "negative").new_picks
+
+    def learn_from_everything() -> None:
+        votes = sources_of(from_store(store, "tiny").pairs)
+        run = TrainingRun("tiny", "negative", {"modality": "image"}, tuple(votes))
+        store.finish_training_run(store.start_training_run(run), "finished", {})
+
+    assert new_picks() == 3
+    balanced = disagree("balanced")
+    disagree("of another size", (4, 4, 4), "l")
+    assert new_picks() == 3
+    learn_from_everything()
+    assert new_picks() == 0
+    cast(store, store.create_participant(), *balanced, "left")  # now there is a majority
+    assert new_picks() == 3
+    learn_from_everything()
+    assert new_picks() == 0
+    cast(store, store.create_participant(), *balanced, "right")  # and now there is none again: a pair would go
+    assert new_picks() == 1
+    learn_from_everything()
+    assert new_picks() == 0
+    clips = TrainingRun("tiny", "negative", {"modality": "video"}, ("another",))
+    store.finish_training_run(store.start_training_run(clips), "finished", {})
+    assert new_picks() == 0
 
 
 @pytest.mark.usefixtures("own_family")
