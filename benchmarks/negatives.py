@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.negative_settings import SELF_NPO_PROMPTS, reward_batch, reward_steps, self_npo_steps
 from collection.records import NewBallot
 from collection.store import Store
 from npo_core.adapters import AdapterFile, Role, adapter_file
@@ -243,11 +244,11 @@ def by_negative(lab: Lab) -> dict[str, Any]:
     note("reversed pairs, bounded loss", trained(lab, "npo-bounded", reverse_pairs(given), loss="bounded"))
     scale = lab.family.guidance_scale
     note(f"through guidance {scale:g}", trained(lab, "guided", given, through_guidance=scale))
-    truncated = lab.config("self", max_train_steps=max(2, lab.size.steps // 2))
-    train_on_truncated(truncated, lab.family, prompts[:300], Truncation())
+    truncated = lab.config("self", max_train_steps=self_npo_steps(lab.size.steps))
+    train_on_truncated(truncated, lab.family, prompts[:SELF_NPO_PROMPTS], Truncation())
     note("self-NPO, no votes", truncated.output_dir)
     reward = lab.config(
-        "reward", max_train_steps=max(2, lab.size.steps // 10), batch_size=min(32, lab.size.train_batch)
+        "reward", max_train_steps=reward_steps(lab.size.steps), batch_size=reward_batch(lab.size.train_batch)
     )
     aligned = load_adapter(str(lab.family.aligned))
     train_on_reward(replace(reward, through_guidance=scale), lab.family, prompts, lab.scorer, aligned)
@@ -393,6 +394,8 @@ def setting(lab: Lab) -> dict[str, Any]:
         "size": vars(lab.size),
         "training": {name: config[name] for name in kept},
         "guidance_scale": lab.family.guidance_scale,
+        "alpha": lab.family.alpha,
+        "beta": lab.family.beta,
         "steps": lab.size.sampling_steps or lab.family.steps,
     }
 
