@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.negative_settings import SELF_NPO_PROMPTS, reward_batch, reward_steps, self_npo_steps
 from collection.records import NewBallot
 from collection.store import Store
 from npo_core.adapters import AdapterFile, Role, adapter_file
@@ -30,8 +31,8 @@ from npo_core.console import hush_libraries
 from npo_core.families import ModelFamily, get_family
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
+from npo_core.weights import load_adapter
 from service.compare import generation_record
-from train.cli import load_aligned
 from train.config import TrainConfig, fastest_precision
 from train.data import from_store, reverse_pairs, sources_of
 from train.emoji.prompts import draw_prompts, pair_concepts
@@ -212,7 +213,7 @@ def trained(lab: Lab, name: str, pairs: Sequence[Any], **changes: Any) -> Path:
     """The folder of an adapter trained on `pairs` as they are given; made once."""
     config = lab.config(name, **changes)
     if not (config.output_dir / "pytorch_lora_weights.safetensors").is_file():
-        aligned = load_aligned(lab.family) if config.through_guidance else None
+        aligned = load_adapter(str(lab.family.aligned)) if config.through_guidance else None
         train_adapter(config, pairs, lab.family, aligned=aligned)
     return config.output_dir
 
@@ -243,13 +244,14 @@ def by_negative(lab: Lab) -> dict[str, Any]:
     note("reversed pairs, bounded loss", trained(lab, "npo-bounded", reverse_pairs(given), loss="bounded"))
     scale = lab.family.guidance_scale
     note(f"through guidance {scale:g}", trained(lab, "guided", given, through_guidance=scale))
-    truncated = lab.config("self", max_train_steps=max(2, lab.size.steps // 2))
-    train_on_truncated(truncated, lab.family, prompts[:300], Truncation())
+    truncated = lab.config("self", max_train_steps=self_npo_steps(lab.size.steps))
+    train_on_truncated(truncated, lab.family, prompts[:SELF_NPO_PROMPTS], Truncation())
     note("self-NPO, no votes", truncated.output_dir)
     reward = lab.config(
-        "reward", max_train_steps=max(2, lab.size.steps // 10), batch_size=min(32, lab.size.train_batch)
+        "reward", max_train_steps=reward_steps(lab.size.steps), batch_size=reward_batch(lab.size.train_batch)
     )
-    train_on_reward(replace(reward, through_guidance=scale), lab.family, prompts, lab.scorer, load_aligned(lab.family))
+    aligned = load_adapter(str(lab.family.aligned))
+    train_on_reward(replace(reward, through_guidance=scale), lab.family, prompts, lab.scorer, aligned)
     note(f"reward gradient through guidance {scale:g}", reward.output_dir)
     return found
 
@@ -392,6 +394,8 @@ def setting(lab: Lab) -> dict[str, Any]:
         "size": vars(lab.size),
         "training": {name: config[name] for name in kept},
         "guidance_scale": lab.family.guidance_scale,
+        "alpha": lab.family.alpha,
+        "beta": lab.family.beta,
         "steps": lab.size.sampling_steps or lab.family.steps,
     }
 

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.negative_settings import SELF_NPO_PROMPTS, reward_batch, reward_steps, self_npo_steps
+from npo_core.families import get_family
 from train.evaluate import as_markdown_shares
 from train.files import replacing, write_text
 
@@ -39,6 +41,8 @@ def page(results: dict[str, Any]) -> str:
     """The whole page."""
     setting, negatives, loop = results["setting"], results["by_negative"], results["closed_loop"]
     size, training = setting["size"], setting["training"]
+    family = get_family("emoji")  # whose defaults were used, and were not noted at first
+    alpha, beta = setting.get("alpha", family.alpha), setting.get("beta", family.beta)
     return "\n".join(
         [
             "# Results on the emoji family",
@@ -50,10 +54,11 @@ def page(results: dict[str, Any]) -> str:
             "",
             f"{setting['device']}, torch {setting['torch']}; {size['test_prompts']} held-out prompts (concepts that no "
             f"training pair shows), one seed each, the same noise for all contenders; {setting['steps']} DDIM steps, "
-            f"guidance {setting['guidance_scale']:g}. Trainings: {training['max_train_steps']} steps of "
-            f"{training['batch_size']} pairs, rank {training['rank']} on {training['targets']}, "
-            f"beta {training['beta_dpo']:g}, learning rate {training['learning_rate']:g}, {training['loss']} loss. Win "
-            "rates count ties as halves; brackets are 95% intervals (Wilson for shares, normal for means).",
+            f"guidance {setting['guidance_scale']:g}, and where nothing else is said the negative branch at the "
+            f"family's alpha {alpha:g} and beta {beta:g}. Win rates count ties as halves; brackets are 95% intervals "
+            "(Wilson for shares, normal for means).",
+            "",
+            *_trainings(training),
             "",
             "## The family as it ships",
             "",
@@ -71,12 +76,16 @@ def page(results: dict[str, Any]) -> str:
             "",
             "![Win rates of every negative](results/negatives.png)",
             "",
+            "The reward gradient optimises the very judge of this page, without the noise of the picks: its row says "
+            "what that allows, not what votes teach. Self-NPO sees no judgement at all.",
+            "",
             *verdict_on_negatives(negatives),
             "",
             "## The loop, closed three times",
             "",
             "Each round draws new prompts with what is in use, collects noisy picks, retrains the negative model on "
-            "all picks so far, and uses it. Round 0 has no negative model, so it ties with aligned by definition.",
+            "all picks so far, and uses it. Round 0 has no negative model: it is the aligned model, so it ties with "
+            "aligned by definition, and its win rate against base is the aligned model's own.",
             "",
             "| round | picks so far | against aligned | against base | top-1 |",
             "|---|---|---|---|---|",
@@ -127,6 +136,18 @@ def page(results: dict[str, Any]) -> str:
             *_grid(results.get("grid")),
         ]
     )
+
+
+def _trainings(training: dict[str, Any]) -> list[str]:
+    """How the adapters were trained; two of the rows below differ from the others."""
+    steps, batch = training["max_train_steps"], training["batch_size"]
+    return [
+        f"Trainings on pairs: {steps} steps of {batch} pairs, DPO's beta {training['beta_dpo']:g}, {training['loss']} "
+        f"loss unless the row says another. Self-NPO: {self_npo_steps(steps)} steps of {batch} pictures, the ordinary "
+        f"diffusion loss, samples of {SELF_NPO_PROMPTS} of the pairs' prompts. Reward gradient: {reward_steps(steps)} "
+        f"steps of {reward_batch(batch)} pictures, minus the reward. All: rank {training['rank']} on "
+        f"{training['targets']}, learning rate {training['learning_rate']:g}."
+    ]
 
 
 def verdict_on_negatives(negatives: dict[str, Any]) -> list[str]:
@@ -197,22 +218,40 @@ def _verdict(row: dict[str, Any], above: str, below: str, unclear: str) -> str:
 
 
 def verdict_on_loop(loop: Sequence[dict[str, Any]]) -> list[str]:
-    """Whether each round raised or held the win rate."""
-    rates = [_against(row, "aligned")["win_rate"] for row in loop]
-    fell = [later["round"] for earlier, later in pairwise(loop) if _clearly_below(later, earlier)]
+    """Whether each round raised or held the win rates, and beat having no negative model."""
+    start, *rounds = [_against(row, "base")["win_rate"] for row in loop]
+    worse = [str(row["round"]) for row, rate in zip(loop[1:], rounds, strict=True) if rate <= start]
+    said = [_course(loop, "aligned"), _course(loop, "base")]
+    if worse:
+        said.append(
+            f"So after round {' and '.join(worse)} pictures won no more often against base than those of the aligned "
+            "model without a negative one."
+        )
+    return [" ".join(said)]
+
+
+def _course(loop: Sequence[dict[str, Any]], other: str) -> str:
+    """How the win rate against `other` went from round to round, and whether chance could have done that."""
+    rates = [_against(row, other)["win_rate"] for row in loop]
     course = ", ".join(f"{rate:.3f}" for rate in rates)
-    if all(later >= earlier for earlier, later in pairwise(rates)):
-        return [f"The win rate against aligned rose or held in every round: {course}."]
-    if not fell:
-        return [
-            f"The win rate against aligned went {course}. No fall is larger than the intervals allow by chance, so it "
-            "was held, not raised, where the number is smaller."
-        ]
-    return [f"The win rate against aligned went {course}; it fell in round {', '.join(map(str, fell))}."]
+    lower = [
+        (earlier, later)
+        for earlier, later in pairwise(loop)
+        if _against(later, other)["win_rate"] < _against(earlier, other)["win_rate"]
+    ]
+    if not lower:
+        return f"The win rate against {other} rose or held in every round: {course}."
+    falls = ", ".join(
+        f"in round {later['round']} (from {_against(earlier, other)['win_rate']:.3f} to "
+        f"{_against(later, other)['win_rate']:.3f}, {_size_of_fall(earlier, later, other)})"
+        for earlier, later in lower
+    )
+    return f"The win rate against {other} went {course}. It fell {falls}."
 
 
-def _clearly_below(later: dict[str, Any], earlier: dict[str, Any]) -> bool:
-    return _against(later, "aligned")["win_rate_95"][1] < _against(earlier, "aligned")["win_rate_95"][0]
+def _size_of_fall(earlier: dict[str, Any], later: dict[str, Any], other: str) -> str:
+    clear = _against(later, other)["win_rate_95"][1] < _against(earlier, other)["win_rate_95"][0]
+    return "more than the intervals allow by chance" if clear else "no more than the intervals allow by chance"
 
 
 def verdict_on_sweep(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -136,6 +136,9 @@ def tell_lineage(store: Store, args: argparse.Namespace) -> None:
         return
     print(f"trained {lineage.run.created_at:%Y-%m-%d %H:%M} on {len(lineage.run.vote_ids)} votes or rows")
     print(f"the pictures were made with: {', '.join(lineage.parents) or 'no adapter of this database'}")
+    if "aligned_id" in lineage.run.config:
+        beside = lineage.run.config
+        print(f"trained beside the aligned model {beside['aligned_id']} (sha256 {beside['aligned_sha256']})")
     settings = ("loss", "beta_dpo", "max_train_steps", "batch_size", "learning_rate", "rank", "seed")
     print(", ".join(f"{name} {lineage.run.config[name]}" for name in settings if name in lineage.run.config))
 

@@ -26,6 +26,7 @@ from collection.plan import StudyPlan
 from collection.records import Generation, StudyItem
 from collection.store import Store
 from npo_core.console import exit_status, hush_libraries
+from npo_core.custom_families import add_families
 from npo_core.errors import FlaggedError
 from npo_core.generator import Comparison, Generator
 from npo_core.media import sha256_hex
@@ -126,6 +127,7 @@ def records_of(item: StudyItem, made: Comparison) -> list[Generation]:
 
 def run(study: str, database_url: str, data_dir: str, batch: int) -> None:
     """The command in one process of however many there are."""
+    add_families(os.environ.get("NPO_FAMILIES"))
     hush_libraries()
     from accelerate import PartialState
 

@@ -21,6 +21,7 @@ from collection.store import Store
 from npo_core.adapters import ADAPTER_FILE_NAME, Role
 from service.admin import AdminGate
 from service.errors import InputError
+from service.new_picks import count_new
 
 COMMANDS: dict[Role, str] = {"negative": "train.npo", "aligned": "train.dpo"}
 PROCESS_FILE_NAME, LOG_FILE_NAME = "process.json", "run.log"
@@ -33,7 +34,8 @@ State = Literal["none", "running", "finished", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class News:
-    """What there is to learn from. new_picks: those that the last finished training of this role did not have."""
+    """What there is to learn from. new_picks: those that would change what the last finished training of this role, on
+    pictures, learned from."""
 
     picks: int
     new_picks: int
@@ -69,12 +71,14 @@ class RetrainService:
     def news(self, token: str | None, role: Role) -> News:
         """How many picks there are and how many came since the last training of `role`."""
         self.gate.require(token)
-        votes = {pair.vote_id for pair in self._store.preference_pairs(self.family).pairs}
-        last = next((run for run in self._store.training_runs(self.family, role) if run.status == "finished"), None)
+        votes = self._store.preference_pairs(self.family).pairs
+        runs = self._store.training_runs(self.family, role)
+        finished = (run for run in runs if run.status == "finished" and run.config.get("modality", "image") == "image")
+        last = next(finished, None)
         known = set(last.vote_ids) if last else set()
         promoted = self._store.promoted(self.family, role)
         name = promoted[0].name if promoted else "the one that ships with the model"
-        return News(len(votes), len(votes - known), name, last.created_at if last else None)
+        return News(len(votes), count_new(votes, known), name, last.created_at if last else None)
 
     def start(self, token: str | None, role: Role, steps: int | None = None) -> RunView:
         """Begins a training in a process of its own, at low priority; raises InputError while another one runs."""

@@ -24,6 +24,7 @@ from collection.prompts import load_prompts
 from collection.records import AdapterRecord, Generation, StudyItem
 from collection.store import Store
 from npo_core.console import exit_status, hush_libraries
+from npo_core.custom_families import add_families
 from npo_core.generator import Generator
 from service.adapters import SHIPPED_NAME, AdapterShelf
 from service.errors import INPUT_ERRORS, InputError
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Does what `options` ask for; raises InputError."""
+    add_families(os.environ.get("NPO_FAMILIES"))
     hush_libraries()
     with Store(options.database_url, options.data_dir, create=False) as store:
         new = store.get_adapter(options.new)

@@ -13,13 +13,14 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from collection.store import Store
-from npo_core.adapters import Role
+from npo_core.adapters import AdapterFile, Role
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
+from train.aligned import aligned_facts, aligned_in_use, load_aligned
 from train.config import TrainConfig, check_config
 from train.data import (
     TIE_POLICY,
@@ -34,6 +35,7 @@ from train.data import (
     weigh_pairs,
 )
 from train.jobs import Job, carry_out, exit_status_of
+from train.margins import default_margin, told_margins
 from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
 from train.records import read_sources
 
@@ -84,7 +86,7 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     add("--split", default="train", help="of a data set on the Hub (%(default)s)")
     add("--max-pairs", type=int, help="of a data set, use only so many")
     add("--prompts", type=Path, help="with --reward, a text file with one prompt a line")
-    add("--reward-margin", type=float, default=0.5, help="with --reward, least difference of scores (%(default)s)")
+    add("--reward-margin", type=float, help=f"with --reward, least difference of scores (of {told_margins()})")
     add("--reward-gradient", action="store_true", help="with --reward, follow its gradient instead of ranked pairs")
     add("--min-pairs", type=int, default=20, help="refuse to train on fewer (%(default)s)")
     add("--pair-weights", default="none", metavar="STR", help=f"one of {', '.join(WEIGHTINGS)} (%(default)s)")
@@ -154,14 +156,35 @@ def _pairs_job(config: TrainConfig, options: argparse.Namespace, family: ModelFa
     what = {"from_db": "picks", "dataset": "pairs", "reward": "scored pairs"}
     kind = next(text for name, text in what.items() if getattr(options, name))
     name = options.name or f"{METHODS[config.role]} from {len(found.pairs)} {kind}, {datetime.now():%Y-%m-%d %H:%M}"
+    aligned = aligned_for(config, family, store)
     return Job(
         config,
         family,
         name,
-        _describe(config, family, found, pairs, held_out),
+        (*_describe(config, family, found, pairs, held_out), *_beside(config, aligned)),
         tuple(sources_of([*pairs, *held_out])),
-        partial(_train_on_pairs, config, family, pairs, held_out),
+        partial(_train_on_pairs, config, family, pairs, held_out, aligned),
+        _facts(config, aligned),
     )
+
+
+def aligned_for(config: TrainConfig, family: ModelFamily, store: Store | None) -> AdapterFile | None:
+    """The aligned model that the app uses, where this training needs it: to train beside it, or to draw with."""
+    draws = config.validate_every is not None and config.modality == "image"
+    if config.through_guidance is None and not draws:
+        return None
+    return aligned_in_use(family, store, config.modality)
+
+
+def _beside(config: TrainConfig, aligned: AdapterFile | None) -> tuple[str, ...]:
+    """Which aligned model stands on the prompt, for a person."""
+    if config.through_guidance is None or aligned is None:
+        return ()
+    return (f"The aligned model beside it is {aligned.id} (sha256 {aligned.sha256[:12]}).",)
+
+
+def _facts(config: TrainConfig, aligned: AdapterFile | None) -> dict[str, str]:
+    return {} if config.through_guidance is None else aligned_facts(aligned)
 
 
 def _train_on_pairs(
@@ -169,6 +192,7 @@ def _train_on_pairs(
     family: ModelFamily,
     pairs: Sequence[PreferencePair],
     held_out: Sequence[PreferencePair],
+    aligned: AdapterFile | None,
 ) -> TrainResult:
     hush_libraries()
     from train.loop import train_adapter
@@ -178,13 +202,17 @@ def _train_on_pairs(
         pairs,
         family,
         held_out=held_out if config.validate_every else (),
-        validators=validators(config, family, [pair.prompt for pair in (held_out or pairs)]),
-        aligned=load_aligned(family) if config.through_guidance else None,
+        validators=validators(config, family, [pair.prompt for pair in (held_out or pairs)], aligned),
+        aligned=load_aligned(aligned) if config.through_guidance else None,
+        more_facts=_facts(config, aligned),
     )
 
 
-def validators(config: TrainConfig, family: ModelFamily, prompts: Sequence[str]) -> list[Validator]:
-    """A grid of pictures of the first few distinct `prompts`, where the run validates at all and is about pictures."""
+def validators(
+    config: TrainConfig, family: ModelFamily, prompts: Sequence[str], aligned: AdapterFile | None
+) -> list[Validator]:
+    """A grid of pictures of the first few distinct `prompts` beside `aligned`, where the run validates at all and is
+    about pictures."""
     if config.validate_every is None or config.modality != "image":
         return []
     from npo_core.generator import Generator
@@ -193,14 +221,7 @@ def validators(config: TrainConfig, family: ModelFamily, prompts: Sequence[str])
 
     distinct = list(dict.fromkeys(prompts))[:GRID_PROMPTS]
     scorer = load_scorer("emoji", family) if family.scorer else None
-    return [PictureGrid(Generator(family, device=config.device), config.role, distinct, scorer)]
-
-
-def load_aligned(family: ModelFamily) -> Any:
-    """The family's own aligned weights; None where it has none."""
-    from npo_core.weights import load_adapter
-
-    return load_adapter(family.aligned) if family.aligned else None
+    return [PictureGrid(Generator(family, aligned=aligned, device=config.device), config.role, distinct, scorer)]
 
 
 def _reward_job(config: TrainConfig, options: argparse.Namespace, family: ModelFamily, store: Store | None) -> Job:
@@ -215,24 +236,33 @@ def _reward_job(config: TrainConfig, options: argparse.Namespace, family: ModelF
         f"{config.rank} on {config.targets}, mixed precision {config.mixed_precision}, seed {config.seed}.",
     )
     name = options.name or f"{METHODS[config.role]} by {options.reward} gradient, {datetime.now():%Y-%m-%d %H:%M}"
+    aligned = aligned_for(config, family, store)
     return Job(
         config,
         family,
         name,
-        lines,
+        (*lines, *_beside(config, aligned)),
         tuple(f"prompt:{prompt}" for prompt in prompts),
-        partial(_train_on_reward, config, family, prompts, options.reward),
+        partial(_train_on_reward, config, family, prompts, options.reward, aligned),
+        _facts(config, aligned),
     )
 
 
-def _train_on_reward(config: TrainConfig, family: ModelFamily, prompts: Sequence[str], scorer: str) -> TrainResult:
+def _train_on_reward(
+    config: TrainConfig, family: ModelFamily, prompts: Sequence[str], scorer: str, aligned: AdapterFile | None
+) -> TrainResult:
     hush_libraries()
     from train.reward import train_on_reward
     from train.scorers import load_scorer
 
-    aligned = load_aligned(family) if config.through_guidance else None
     return train_on_reward(
-        config, family, prompts, load_scorer(scorer, family), aligned, validators(config, family, prompts)
+        config,
+        family,
+        prompts,
+        load_scorer(scorer, family),
+        load_aligned(aligned) if config.through_guidance else None,
+        validators(config, family, prompts, aligned),
+        _facts(config, aligned),
     )
 
 
@@ -269,9 +299,8 @@ def _gather(config: TrainConfig, options: argparse.Namespace, family: ModelFamil
 
     plain = replace(family, aligned=None, negative=None)  # pictures of the base itself
     scorer = load_scorer(options.reward, family)
-    return rank_pairs(
-        Generator(plain, device=options.device), scorer, read_prompts(options.prompts), margin=options.reward_margin
-    )
+    margin = default_margin(options.reward) if options.reward_margin is None else options.reward_margin
+    return rank_pairs(Generator(plain, device=options.device), scorer, read_prompts(options.prompts), margin=margin)
 
 
 def _held_out_share(found: PairSet, options: argparse.Namespace) -> float:

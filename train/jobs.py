@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What one command will do, before anything slow begins. lines: for a person; sources: for the records."""
+    """What one command will do, before anything slow begins. lines: for a person; sources, facts: for the records."""
 
     config: TrainConfig
     family: ModelFamily
@@ -32,6 +32,7 @@ class Job:
     lines: tuple[str, ...]
     sources: tuple[str, ...]
     train: Callable[[], TrainResult]
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 def exit_status_of(command: Callable[[], None]) -> int:
@@ -69,7 +70,7 @@ def _train(job: Job, store: Store | None) -> tuple[TrainResult, str | None]:
     """Trains; `store` keeps a record of how it went, whatever happens, under the id that is returned."""
     if store is None:
         return job.train(), None
-    run = TrainingRun(job.family.name, job.config.role, job.config.as_json(), job.sources)
+    run = TrainingRun(job.family.name, job.config.role, {**job.config.as_json(), **job.facts}, job.sources)
     run_id = store.start_training_run(run)
     try:
         result = job.train()

@@ -10,9 +10,10 @@ the very bytes of an uninterrupted one (on the CPU; GPU kernels are not bitwise 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from npo_core.weights import AdapterWeights
 from train.config import TrainConfig, check_config
 from train.data import PreferencePair, hash_pairs, sources_of
 from train.model import base_name, borrowed_weights, fast_attention, merged, trainable_lora
-from train.network import Network, PromptTable, encode_prompts, hash_weights
+from train.network import Network, PromptTable, encode_prompts, hash_weights, samples_with_zeros
 from train.objectives import GuidedObjective, Objective, PreferenceObjective, ReferenceErrors, reference_key
 from train.records import prepare_folder
 from train.run import OnStep, Run, Task, TrainResult, make_accelerator, set_checkpointing
@@ -41,12 +42,14 @@ def train_adapter(
     held_out: Sequence[PreferencePair] = (),
     validators: Sequence[Validator] = (),
     aligned: AdapterWeights | None = None,
+    more_facts: Mapping[str, str] = MappingProxyType({}),
 ) -> TrainResult:
     """Trains a LoRA that makes each pair's preferred picture likelier and its rejected one less likely.
 
     For a negative model give `reverse_pairs(pairs)`; with `config.through_guidance` the pairs as given, and `aligned`.
     `pipeline` is a loaded base (left as it was), or a family whose base to load; None stands for the family that
     `config` names. `held_out` pairs, in the same order, and `validators` are asked every `config.validate_every` steps.
+    `more_facts` join the records: what `aligned` is, say.
     Writes pytorch_lora_weights.safetensors, comfyui_lora.safetensors, config.json, metrics.json, metrics.csv,
     provenance.json, curves.png and a model card README.md into `config.output_dir`, and checkpoint.pt while it runs.
     Raises InputError for settings out of range, pairs that do not fit the model and a checkpoint of another run, and
@@ -64,11 +67,11 @@ def train_adapter(
         return encode_prompts(loaded, texts, device, size_px, config.cache_dir)
 
     kind = PreferenceObjective if config.through_guidance is None else GuidedObjective
-    facts = {"pairs_sha256": hash_pairs(pairs)}
+    facts = {"pairs_sha256": hash_pairs(pairs), **more_facts}
+    run_facts = base_facts(loaded)  # of the base, before the aligned model takes its place
     with ExitStack() as stack:
         if config.through_guidance is not None and aligned is not None:
             stack.enter_context(merged(loaded.unet, aligned))
-        run_facts = {"base": base_name(loaded), "base_unet_sha256": hash_weights(loaded.unet)}
 
         def make(network: Network) -> Objective:
             table = prepare(network.device)
@@ -90,12 +93,20 @@ def train_objective(
     on_step: OnStep | None = None,
     *,
     validators: Sequence[Validator] = (),
+    aligned: AdapterWeights | None = None,
 ) -> TrainResult:
-    """Trains a LoRA by an objective of its own; otherwise as `train_adapter`."""
+    """Trains a LoRA by an objective of its own; otherwise as `train_adapter`. With `aligned` on top of that model."""
     check_config(config)
     loaded = _loaded(config, pipeline)
-    facts = {"base": base_name(loaded), "base_unet_sha256": hash_weights(loaded.unet), **task.facts}
-    return _train(config, replace(task, facts=facts), loaded, list(validators), on_step)
+    task = replace(task, facts={**base_facts(loaded), **task.facts})
+    with merged(loaded.unet, aligned) if aligned is not None else nullcontext():
+        return _train(config, task, loaded, list(validators), on_step)
+
+
+def base_facts(pipeline: Any) -> dict[str, Any]:
+    """What the records say of the base. empty_prompt is there for SDXL alone, whose runs once encoded it."""
+    facts = {"base": base_name(pipeline), "base_unet_sha256": hash_weights(pipeline.unet)}
+    return {**facts, "empty_prompt": "zeros"} if samples_with_zeros(pipeline) else facts
 
 
 def _loaded(config: TrainConfig, pipeline: Any) -> Any:

@@ -21,7 +21,7 @@ TEXT_BATCH = 64  # prompts that the text encoder reads at once
 
 @dataclass(frozen=True)
 class PromptTable:
-    """The embeddings of the distinct prompts; row 0 is the empty one.
+    """The embeddings of the distinct prompts; row 0 answers to no prompt at all.
 
     text: (P, tokens, width). pooled: (P, width) of SDXL's second encoder, None for models without one.
     size_ids: (6,) SDXL's micro-conditioning (original size, crop, target size, in pixels).
@@ -47,10 +47,11 @@ def encode_prompts(
     size_px: tuple[int, int] = (0, 0),
     cache: Path | None = None,
 ) -> PromptTable:
-    """Every distinct prompt, and the empty one, through the pipeline's text encoder or, for SDXL, both.
+    """Every distinct prompt, and none, through the pipeline's text encoder or, for SDXL, both.
 
+    No prompt is the empty one, or zeros where the pipeline samples with zeros in its place, as SDXL's does.
     size_px: height and width, which SDXL is told. With `cache` each prompt is encoded once ever: it is kept there
-    under the hash of its text and the encoders' weights.
+    under the hash of its text and the encoders' weights, as the encoders gave it.
     """
     distinct = list(dict.fromkeys(["", *prompts]))
     encoders = [encoder for encoder in (pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)) if encoder]
@@ -62,13 +63,22 @@ def encode_prompts(
             write_array(files[text], *[part.float().numpy() for part in parts])
     arrays = [made[text] if text in made else _read(files[text]) for text in distinct]
     dtype = encoders[0].dtype
-    embeddings, *pooled = (torch.stack(part).to(device, dtype) for part in zip(*arrays, strict=True))
+    stacked = [torch.stack(part).to(device, dtype) for part in zip(*arrays, strict=True)]
     rows = {prompt: row for row, prompt in enumerate(distinct)}
+    if samples_with_zeros(pipeline):  # a prompt that is "" is still encoded
+        stacked = [torch.cat([torch.zeros_like(part[:1]), part]) for part in stacked]
+        rows = {prompt: row + 1 for prompt, row in rows.items()}
+    embeddings, *pooled = stacked
     if not pooled:
         return PromptTable(embeddings, rows)
     return PromptTable(
         embeddings, rows, pooled[0], torch.tensor([*size_px, 0, 0, *size_px], device=device, dtype=dtype)
     )
+
+
+def samples_with_zeros(pipeline: Any) -> bool:
+    """Whether the pipeline has zeros in the place of no prompt at all, as SDXL was trained."""
+    return bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
 
 
 @torch.no_grad()

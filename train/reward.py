@@ -7,8 +7,8 @@ The published reward trainer of Diffusion-NPO follows the gradient of a reward m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +26,6 @@ from train.config import TrainConfig
 from train.data import PairSet, PreferencePair
 from train.draws import DrawPlan
 from train.loop import train_objective
-from train.model import merged
 from train.network import Network, PromptTable, encode_prompts
 from train.objectives import timestep_bounds
 from train.run import Task, TrainResult
@@ -147,8 +146,10 @@ def train_on_reward(
     scorer: Scorer,
     aligned: AdapterWeights | None,
     watch: Sequence[Validator] = (),
+    more_facts: Mapping[str, str] = MappingProxyType({}),
 ) -> TrainResult:
-    """Trains a LoRA by RewardObjective; `aligned` is needed through guidance only. Raises InputError."""
+    """Trains a LoRA by RewardObjective; `aligned` is needed through guidance only, and `more_facts` join the records.
+    Raises InputError."""
     if config.through_guidance is not None and aligned is None:
         raise InputError("Training through guidance needs the aligned model; choose a family that has one.")
     pipeline = load_pipeline(family)
@@ -162,6 +163,6 @@ def train_on_reward(
 
     sources = [f"prompt:{prompt}" for prompt in prompts]
     facts = {"prompts_sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest()}
-    task = Task(make, len(prompts), sources, facts)
-    with merged(pipeline.unet, aligned) if config.through_guidance is not None and aligned else nullcontext():
-        return train_objective(config, task, pipeline, validators=watch)
+    task = Task(make, len(prompts), sources, {**facts, **more_facts})
+    beside = aligned if config.through_guidance is not None else None
+    return train_objective(config, task, pipeline, validators=watch, aligned=beside)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -88,6 +89,20 @@ class PickScore:
         return torch.cat(parts).cpu().numpy()
 
 
+def score_by_prompt(
+    score: Callable[[list[Image.Image], str], Any], images: Sequence[Image.Image], prompts: Sequence[str]
+) -> np.ndarray:
+    """(B,) by a package that scores several pictures of one prompt: one call a distinct prompt, for hpsv2 reads its
+    checkpoint anew in each."""
+    places: dict[str, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        places.setdefault(prompt, []).append(place)
+    scores = np.zeros(len(images))
+    for prompt, ours in places.items():
+        scores[ours] = score([images[place] for place in ours], prompt)  # of one picture ImageReward gives a number
+    return scores
+
+
 class Hpsv2:
     """HPSv2.1 (arXiv 2306.09341), by its package."""
 
@@ -96,8 +111,7 @@ class Hpsv2:
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """See Scorer."""
-        each = zip(images, prompts, strict=True)
-        return np.array([self._package.score([image], prompt, hps_version="v2.1")[0] for image, prompt in each])
+        return score_by_prompt(partial(self._package.score, hps_version="v2.1"), images, prompts)
 
 
 class ImageReward:
@@ -108,7 +122,7 @@ class ImageReward:
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """See Scorer."""
-        return np.array([self._model.score(prompt, [image]) for image, prompt in zip(images, prompts, strict=True)])
+        return score_by_prompt(lambda ours, prompt: self._model.score(prompt, ours), images, prompts)
 
 
 class Aesthetic:
@@ -116,13 +130,13 @@ class Aesthetic:
 
     MODEL = "shunk031/aesthetics-predictor-v2-sac-logos-ava1-l14-linearMSE"
 
-    def __init__(self) -> None:
+    def __init__(self, model: str = MODEL, device: str | None = None) -> None:
         package = _import("aesthetics_predictor", "simple-aesthetics-predictor")
         from transformers import CLIPImageProcessor
 
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = package.AestheticsPredictorV2Linear.from_pretrained(self.MODEL).eval().to(self._device)
-        self._processor = CLIPImageProcessor.from_pretrained(self.MODEL)
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = package.AestheticsPredictorV2Linear.from_pretrained(model).eval().to(self._device)
+        self._processor = CLIPImageProcessor.from_pretrained(model)
 
     @torch.no_grad()
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
@@ -155,6 +169,8 @@ def load_scorer(name: str, family: ModelFamily) -> Scorer:
         raise InputError(f"Unknown scorer {name!r}; choose from {', '.join(SCORERS)}.")
     try:
         return SCORERS[name](family)
+    except InputError:  # says already what is missing
+        raise
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"The scorer {name} cannot be loaded ({reason}); check the network or its files.") from None
@@ -163,5 +179,11 @@ def load_scorer(name: str, family: ModelFamily) -> Scorer:
 def _import(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError:
-        raise InputError(f"This scorer needs the package {package}; run pip install {package}.") from None
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            raise InputError(f"This scorer needs the package {package}; run pip install {package}.") from None
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"The package {package} is installed but cannot be imported ({reason}); install what it misses, or the "
+            "versions that it was written for."
+        ) from None

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collection.store import Store
+from npo_core.adapters import AdapterFile
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
-from train.cli import validators
+from train.cli import aligned_for, validators
 from train.config import TrainConfig, check_config
 from train.jobs import Job, carry_out, exit_status_of
 from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
@@ -83,9 +84,11 @@ def run(options: argparse.Namespace) -> None:
     )
     sources = tuple(f"prompt:{prompt}" for prompt in prompts)
     name = options.name or f"{METHOD} from {len(prompts)} prompts, {datetime.now():%Y-%m-%d %H:%M}"
-    job = Job(config, family, name, lines, sources, partial(train_on_truncated, config, family, prompts, samples))
     store = Store(options.database_url, options.data_dir) if options.register else None
     try:
+        aligned = aligned_for(config, family, store)
+        train = partial(train_on_truncated, config, family, prompts, samples, aligned)
+        job = Job(config, family, name, lines, sources, train)
         carry_out(job, options, store)
     finally:
         if store is not None:
@@ -116,10 +119,14 @@ class Truncation:
 
 
 def train_on_truncated(
-    config: TrainConfig, family: ModelFamily, prompts: Sequence[str], samples: Truncation
+    config: TrainConfig,
+    family: ModelFamily,
+    prompts: Sequence[str],
+    samples: Truncation,
+    aligned: AdapterFile | None = None,
 ) -> TrainResult:
     """Samples, then trains by the ordinary diffusion loss; the samples are a function of the seed and made again on
-    resume."""
+    resume. `aligned` is the model of the validations' pictures, the family's by default."""
     hush_libraries()
     from npo_core.pipelines import load_pipeline
     from train.loop import train_objective
@@ -138,7 +145,7 @@ def train_on_truncated(
 
     facts = {"prompts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(), "truncation": str(samples)}
     task = Task(make, len(texts), [f"prompt:{prompt}" for prompt in prompts], facts)
-    return train_objective(config, task, pipeline, validators=validators(config, family, prompts))
+    return train_objective(config, task, pipeline, validators=validators(config, family, prompts, aligned))
 
 
 def truncated_pictures(

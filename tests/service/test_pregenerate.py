@@ -135,6 +135,16 @@ def test_the_command_says_what_is_wrong_in_one_sentence(
     assert errors.count("error: ") == errors.count("\n") == 3
 
 
+@pytest.mark.usefixtures("own_family")
+def test_the_command_fills_a_study_of_a_family_of_ones_own(
+    services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_study(services.store, generation={"steps": 2})
+    assert main(["pilot", "--database-url", f"sqlite:///{tmp_path}/npo.db", "--data-dir", str(tmp_path)]) == 0
+    assert "The study pilot has all its images" in capsys.readouterr().out
+    assert services.store.items_to_fill("pilot") == []
+
+
 @pytest.mark.slow
 def test_two_processes_of_accelerate_fill_a_study_of_the_family_that_ships(tmp_path: Path) -> None:
     database = ["--database-url", f"sqlite:///{tmp_path / 'npo.db'}", "--data-dir", str(tmp_path)]

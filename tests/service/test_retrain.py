@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
-from pathlib import Path
 
+import numpy as np
 import pytest
 
-from npo_core.families import ModelFamily
+from collection.records import TrainingRun
 from service import admin
 from service.admin import AdminGate
 from service.errors import INPUT_ERRORS, InputError
 from service.retrain import RetrainService, RunView
 from service.services import Services
-from tests.train.helpers import vote_in_store
+from tests.collection.helpers import cast, generation
+from tests.train.helpers import SHAPE, vote_in_store
+from train.data import from_store, sources_of
 
 
 def test_only_the_right_password_opens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,18 +79,6 @@ def until_done(retrain: RetrainService, token: str, wait_s: float = 120) -> RunV
     return view
 
 
-@pytest.fixture
-def own_family(tmp_path: Path, family: ModelFamily, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny family as one of the user's own, so that the other process knows it too."""
-    settings = {"like": "emoji", "label": "Tiny", "base": family.base, "aligned": family.aligned}
-    settings |= {"negative": family.negative, "steps": 2}
-    numbers = {name: getattr(family, name) for name in ("width_px", "height_px", "size_multiple_px")}
-    lines = [f"{name} = {json.dumps(value)}" for name, value in {**settings, **numbers}.items()]
-    file = tmp_path / "families.toml"
-    file.write_text("\n".join([f"[{family.name}]", *lines]))
-    monkeypatch.setenv("NPO_FAMILIES", str(file))
-
-
 @pytest.mark.usefixtures("own_family")
 def test_a_training_runs_in_a_process_of_its_own_and_its_result_can_be_put_to_use(services: Services) -> None:
     vote_in_store(services.store, services.family, "lr" * 12)
@@ -117,6 +106,47 @@ def test_a_training_runs_in_a_process_of_its_own_and_its_result_can_be_put_to_us
     retrain.promote(token, str(done.adapter.id))
     assert services.shelf.put_on().names["negative"] == done.adapter.name
     assert retrain.roll_back(token, "negative") == "the one that ships with the model"
+
+
+def test_picks_that_balance_out_or_cannot_be_trained_on_are_never_new(services: Services) -> None:
+    """What train.npo learns from everything is known afterwards, and the page says that nothing is new."""
+    store, token = services.store, services.retrain.gate.admit("right password")
+    vote_in_store(store, services.family, "lrl")
+    people = [store.create_participant() for _ in range(2)]
+
+    def disagree(comparison: str, shape: tuple[int, ...] = SHAPE, votes: str = "lr") -> tuple[str, str]:
+        latents = np.random.default_rng(1).standard_normal(shape).astype(np.float16)
+        made = [generation(v, comparison, family="tiny", latents=latents) for v in ("base", "aligned")]
+        one, other = store.add_generations(made)
+        for person, letter in zip(people, votes, strict=False):
+            cast(store, person, one, other, "left" if letter == "l" else "right")
+        return one, other
+
+    def new_picks() -> int:
+        return services.retrain.news(token, "negative").new_picks
+
+    def learn_from_everything() -> None:
+        votes = sources_of(from_store(store, "tiny").pairs)
+        run = TrainingRun("tiny", "negative", {"modality": "image"}, tuple(votes))
+        store.finish_training_run(store.start_training_run(run), "finished", {})
+
+    assert new_picks() == 3
+    balanced = disagree("balanced")
+    disagree("of another size", (4, 4, 4), "l")
+    assert new_picks() == 3
+    learn_from_everything()
+    assert new_picks() == 0
+    cast(store, store.create_participant(), *balanced, "left")  # now there is a majority
+    assert new_picks() == 3
+    learn_from_everything()
+    assert new_picks() == 0
+    cast(store, store.create_participant(), *balanced, "right")  # and now there is none again: a pair would go
+    assert new_picks() == 1
+    learn_from_everything()
+    assert new_picks() == 0
+    clips = TrainingRun("tiny", "negative", {"modality": "video"}, ("another",))
+    store.finish_training_run(store.start_training_run(clips), "finished", {})
+    assert new_picks() == 0
 
 
 @pytest.mark.usefixtures("own_family")

@@ -55,6 +55,22 @@ def test_a_name_that_is_taken_by_another_study_is_refused(services: Services, tm
         make_versus(services.store, StudyPlan("pilot", names_of(), other.prompts, family="tiny"))
 
 
+@pytest.mark.usefixtures("own_family")
+def test_the_command_makes_the_study_of_a_family_of_ones_own(
+    services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a red apple\na cat\n")
+    new = register(services, tmp_path, "negative", 11, "new")
+    where = ["--database-url", f"sqlite:///{tmp_path}/npo.db", "--data-dir", str(tmp_path)]
+    what = ["--new", str(new.id), "--prompts", str(tmp_path / "prompts.txt")]
+    assert main(["duel", *what, *where]) == 0
+    said = capsys.readouterr()
+    assert "items made: new against Shipped with the model." in said.out
+    assert services.store.items_to_fill("duel") == []
+    (progress,) = services.store.study_progress()
+    assert progress.pairs == 2
+
+
 def test_an_unknown_adapter_gets_one_sentence(
     services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

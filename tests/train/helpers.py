@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from torch import Tensor
 
 from collection.store import Store
 from npo_core.families import ModelFamily
@@ -18,6 +21,16 @@ from train.data import PreferencePair
 SHAPE = (4, 8, 8)  # the latents of tests.tiny
 CLIP_SHAPE = (4, 4, 8, 8)  # frames first
 PROMPTS = ("a red apple", "a cat", "a blue rocket")
+
+
+class Brightness:
+    """Likes bright pictures."""
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        return np.array([np.asarray(image).mean() / 127.5 - 1 for image in images])
+
+    def score_pixels(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        return pixels.mean((1, 2, 3))
 
 
 def random_pairs(count: int, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> list[PreferencePair]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 import train.dpo
@@ -22,22 +20,12 @@ from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
 from npo_core.weights import load_adapter
 from tests.tiny import tiny_family
-from tests.train.helpers import small_config
+from tests.train.helpers import Brightness, small_config
 from train import scorers
 from train.reward import rank_pairs, train_on_reward
 from train.sampling import DdimPath, seeded_noise
 
 PROMPTS = ["a cat", "a dog", "a red apple"]
-
-
-class Brightness:
-    """Likes bright pictures."""
-
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
-        return np.array([np.asarray(image).mean() / 127.5 - 1 for image in images])
-
-    def score_pixels(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        return pixels.mean((1, 2, 3))
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +116,26 @@ def test_the_command_trains_on_pairs_that_a_scorer_ranked(
     assert command.main([*flags.split(), "--prompts", str(prompts), *how.split()]) == 0  # type: ignore[attr-defined]
     assert "6 pairs on 3 prompts" in capsys.readouterr().out
     assert "trained on 6 preferences" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("scorer", "status", "sentence"), [("hpsv2", 0, "NPO for Tiny: "), ("pickscore", 2, "There are 0 usable picks")]
+)
+def test_how_close_is_too_close_to_call_depends_on_the_scorer(
+    tmp_path: Path,
+    prompts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    scorer: str,
+    status: int,
+    sentence: str,
+) -> None:
+    """Differences that order a pair for one scorer by default are nothing for another, in whose unit they are small."""
+    monkeypatch.setitem(scorers.SCORERS, scorer, lambda family: Brightness())
+    flags = f"--family tiny --data-dir {tmp_path}/data --output-dir {tmp_path}/out --reward {scorer} --min-pairs 1"
+    assert train.npo.main([*flags.split(), "--prompts", str(prompts), "--dry-run", "--device", "cpu"]) == status
+    said = capsys.readouterr()
+    assert sentence in said.out + said.err
 
 
 @pytest.mark.parametrize(

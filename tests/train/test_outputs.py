@@ -19,7 +19,7 @@ from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
 from npo_core.weights import load_adapter
 from tests.tiny import tiny_family, tiny_pipeline
-from tests.train.helpers import random_pairs, small_config
+from tests.train.helpers import random_pairs, small_config, weights_in
 from train.data import reverse_pairs
 from train.jobs import push_to_hub
 from train.loop import train_adapter
@@ -109,6 +109,33 @@ def test_both_text_encoders_of_sdxl_are_read_once_and_kept(tmp_path: Path) -> No
     pipeline.encode_prompt = None  # a second run asks the encoders nothing
     again = encode_prompts(pipeline, ["a dog", "a cat"], cpu, (64, 96), tmp_path)
     torch.testing.assert_close(again.text[again.rows["a dog"]], table.text[table.rows["a dog"]])
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_no_prompt_is_trained_on_as_the_pipeline_samples_it(tmp_path: Path, forced: bool) -> None:
+    """Zeros where SDXL has them in the place of an empty negative prompt; a caption that is "" is still encoded."""
+    pipeline = tiny_sdxl()
+    pipeline.register_to_config(force_zeros_for_empty_prompt=forced)
+    cpu = torch.device("cpu")
+    empty, nothing, empty_pooled, nothing_pooled = pipeline.encode_prompt("", device=cpu)
+    assert bool(nothing.any()) is bool(nothing_pooled.any()) is not forced
+    encode_prompts(tiny_sdxl(), ["a cat", ""], cpu, (64, 64), tmp_path)  # what is kept serves pipelines of either kind
+    for cache in (None, tmp_path):
+        table = encode_prompts(pipeline, ["a cat", ""], cpu, (64, 64), cache)
+        for row, text, pooled in ((0, nothing, nothing_pooled), (table.rows[""], empty, empty_pooled)):
+            conditioning = table.conditioning(torch.tensor([row]))
+            torch.testing.assert_close(conditioning["encoder_hidden_states"], text)
+            torch.testing.assert_close(conditioning["added_cond_kwargs"]["text_embeds"], pooled)
+
+
+def test_a_dropped_caption_of_sdxl_becomes_zeros(tmp_path: Path) -> None:
+    """With every caption dropped, and with captions whose embeddings are zeros anyway, the same is learned."""
+    dropped, silent = tiny_sdxl(), tiny_sdxl()
+    encode = silent.encode_prompt
+    silent.encode_prompt = lambda **how: tuple(part if part is None else 0 * part for part in encode(**how))
+    train_adapter(small_config(tmp_path / "a", max_train_steps=3, caption_dropout=1.0), random_pairs(4), dropped)
+    train_adapter(small_config(tmp_path / "b", max_train_steps=3), random_pairs(4), silent)
+    assert weights_in(tmp_path / "a") == weights_in(tmp_path / "b")
 
 
 def test_sdxl_trains(tmp_path: Path) -> None:
