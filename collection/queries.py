@@ -171,6 +171,17 @@ def outcomes(
     )
 
 
+def modalities(family: str | None) -> Select[str]:
+    """Of what there are votes that count, blind or not: image, video."""
+    return (
+        select(TallyRow.modality)
+        .where(TallyRow.dimension == "hour", *_scope(TallyRow, family, None))
+        .group_by(TallyRow.modality)
+        .having(func.sum(VOTES) > 0)
+        .order_by(TallyRow.modality)
+    )
+
+
 def drop_reason(blind_only: bool) -> ColumnElement[str | None]:
     """Which of DROP_REASONS keeps a vote out of training, NULL for a usable pair."""
     return case(

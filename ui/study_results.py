@@ -88,8 +88,8 @@ def health(progress: StudyProgress) -> str:
     )
 
 
-def over_time(summary: Summary) -> str:
-    """Votes over time, and everything as files."""
+def over_time(summary: Summary, prefix: str = "") -> str:
+    """Votes over time, and everything as files; `prefix` begins their names."""
     files = {
         "strengths.svg": (strengths_svg(summary), "image/svg+xml"),
         "win-rates.svg": (win_rates_svg(summary), "image/svg+xml"),
@@ -97,7 +97,7 @@ def over_time(summary: Summary) -> str:
         "results.json": (json.dumps(as_json(summary), indent=2), "application/json"),
     }
     links = "".join(
-        f'<a class="npo-button" href="{data_uri(content.encode(), kind)}" download="{name}">{name}</a>'
+        f'<a class="npo-button" href="{data_uri(content.encode(), kind)}" download="{prefix}{name}">{name}</a>'
         for name, (content, kind) in files.items()
     )
     return _card(
@@ -138,12 +138,12 @@ def _card(title: str, text: str, content: str) -> str:
     return f'<section class="npo-card"><h2>{escape(title)}</h2>{said}{content}</section>'
 
 
-def cards(summary: Summary, media: Media, progress: Sequence[StudyProgress]) -> list[str]:
-    """Everything of this module, in order."""
+def cards(summary: Summary, media: Media, progress: Sequence[StudyProgress], prefix: str = "") -> list[str]:
+    """Everything of this module, in order; `prefix` begins the names of files."""
     return [
         *(health(study) for study in progress),
         matrix(summary),
         categories(summary),
         prompts(summary, media),
-        over_time(summary),
+        over_time(summary, prefix),
     ]
