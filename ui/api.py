@@ -209,6 +209,7 @@ class Api:
             "prompt": pair.ballot.prompt,
             "left": data_uri(pair.left, pair.media_type),
             "right": data_uri(pair.right, pair.media_type),
+            "fps": pair.ballot.fps,
             "number": pair.ballot.number,
             "of": pair.ballot.total,
             "training": pair.ballot.training,
