@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from html import escape
+from typing import Final
 
 from collection.records import StudyProgress
 from collection.report import PromptScore, Summary, as_json
-from npo_core.media import MP4_MEDIA_TYPE
+from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, poster_png
+from ui.clips import clip_html
 from ui.parts import data_uri, plural
 from ui.plots import label_of, strengths_svg, votes_svg, win_rates_svg
+
+POSTERS_KEPT: Final = 64  # the page is drawn anew every few seconds, mostly of the same clips
 
 Media = Callable[[PromptScore], tuple[bytes, str] | None]  # what may be shown of a prompt: bytes and media type
 
@@ -124,13 +129,23 @@ def _cell(rate: tuple[float, int] | None) -> str:
 
 
 def _figure(score: PromptScore, media: tuple[bytes, str] | None) -> str:
-    shown = '<span class="npo-empty" aria-hidden="true"></span>'
-    if media is not None:
-        source = data_uri(*media)
-        tag = f'<video src="{source}" muted loop autoplay playsinline></video>'
-        shown = tag if media[1] == MP4_MEDIA_TYPE else f'<img src="{source}" alt="{escape(score.prompt)}">'
+    shown = '<span class="npo-empty" aria-hidden="true"></span>' if media is None else _shown(*media, score.prompt)
     share = f"{score.share:.0%} of {plural(score.votes, 'vote')}"
-    return f"<figure>{shown}<figcaption>{escape(score.prompt)} <small>{share}</small></figcaption></figure>"
+    caption = f"<figcaption>{escape(score.prompt)} <small>{share}</small></figcaption>"
+    alone = ' class="npo-clips"' if media is not None and media[1] == MP4_MEDIA_TYPE else ""
+    return f"<figure{alone}>{shown}{caption}</figure>"  # each clip for itself: they may differ in length
+
+
+def _shown(media: bytes, media_type: str, prompt: str) -> str:
+    source = data_uri(media, media_type)
+    if media_type == MP4_MEDIA_TYPE:
+        return clip_html(source, data_uri(_poster(media), PNG_MEDIA_TYPE), prompt)
+    return f'<img src="{source}" alt="{escape(prompt)}">'
+
+
+@lru_cache(maxsize=POSTERS_KEPT)
+def _poster(clip: bytes) -> bytes:
+    return poster_png(clip)
 
 
 def _card(title: str, text: str, content: str) -> str:
