@@ -16,7 +16,7 @@ from pathlib import Path
 
 from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.errors import InputError
-from collection.export import EXPORTERS, IMPORTERS
+from collection.export import EXPORTERS, FOR_TRAINING, IMPORTERS
 from collection.faults import shown
 from collection.hub import push_to_hub
 from collection.records import ROLES
@@ -25,6 +25,7 @@ from collection.store import Store
 from collection.study_commands import add_study_commands
 
 Command = Callable[[argparse.Namespace], int]
+MODALITY_NAMES = {"image": "pictures", "video": "clips"}
 
 
 def init(args: argparse.Namespace) -> int:
@@ -54,11 +55,25 @@ def export(args: argparse.Namespace) -> int:
     with _open(args) as store:
         if args.study is not None:
             store.study_plan(args.study)  # a typo should not read as "no votes"
-        written = EXPORTERS[args.format](store.exported_votes(args.family, args.study), store.media, args.out)
+        modality = args.modality or ("image" if args.format in FOR_TRAINING else None)
+        votes = store.exported_votes(args.family, args.study, modality)
+        written = EXPORTERS[args.format](votes, store.media, args.out)
+        left_out = _left_out(store, args, modality)
     print(f"Wrote {written} votes to {args.out}.")
+    for other, number in left_out.items():
+        print(f"Left out {number} blind votes on {MODALITY_NAMES[other]}; --modality {other} writes those.")
     if args.push_to_hub:
         print(f"Uploaded them to {push_to_hub(args.out, args.push_to_hub, public=args.public)}.")
     return 0
+
+
+def _left_out(store: Store, args: argparse.Namespace, modality: str | None) -> dict[str, int]:
+    """How many votes an export of `modality` leaves out for being on another one; nothing where it takes all."""
+    others = [] if modality is None else [other for other in MODALITY_NAMES if other != modality]
+    numbers = {
+        other: sum(count.total for count in store.vote_counts(args.family, other, study=args.study)) for other in others
+    }
+    return {other: number for other, number in numbers.items() if number}
 
 
 def import_(args: argparse.Namespace) -> int:
@@ -214,6 +229,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--family", help="only this model family")
     command.add_argument("--study", help="only this study")
+    command.add_argument(
+        "--modality",
+        choices=list(MODALITY_NAMES),
+        help=f"only votes on pictures or on clips; default: all, but for {' and '.join(FOR_TRAINING)} image",
+    )
     command.add_argument(
         "--push-to-hub", metavar="OWNER/NAME", help="upload it as this data set of the Hugging Face Hub"
     )

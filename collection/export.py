@@ -120,6 +120,9 @@ EXPORTERS: Final[dict[str, Exporter]] = {
     "npo": write_npo,
     "fastchat": write_fastchat,
 }
+FOR_TRAINING: Final = ("pickapic", "npo")
+"""Formats that trainers read, which cannot tell a clip's frames from pictures: one of them holds one modality."""
+
 IMPORTERS: Final[dict[str, Importer]] = {  # name -> reader(path, is this generation here?) -> records for import_votes
     "jsonl": lambda path, _: read_jsonl(path),
     "pickapic": read_pickapic,

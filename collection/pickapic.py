@@ -26,6 +26,7 @@ from collection.records import Choice, ExportedVote, Generation, StoredBallot, S
 
 ROWS_PER_GROUP: Final = 200
 CLIP_FRAMES: Final = 4
+FRAME_MARK: Final = "#"  # between a clip's id and the number of its frame
 SPLITS: Final = ("train", "validation", "test")
 PICK_A_PIC_COLUMNS: Final = {
     "are_different": "bool",
@@ -75,8 +76,8 @@ def split_of(prompt: str) -> str:
 def read_pickapic(path: Path, known: Callable[[str], bool]) -> Iterator[Generation | StoredBallot | StoredVote]:
     """The records of a Parquet file with these columns, or of all in a folder; row by row.
 
-    Rows whose pictures are both `known` here are left out: they come from this database. Raises InputError for a file
-    that is no such table.
+    Rows whose pictures, or the clips that they are frames of, are both `known` here are left out: they come from this
+    database. Raises InputError for a file that is no such table.
     """
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
@@ -84,7 +85,7 @@ def read_pickapic(path: Path, known: Callable[[str], bool]) -> Iterator[Generati
     seen: set[str] = set()
     for file in files:
         for row in _rows_of(file):
-            if not (known(row["image_0_uid"]) and known(row["image_1_uid"])):
+            if not all(known(row[name].split(FRAME_MARK)[0]) for name in ("image_0_uid", "image_1_uid")):
                 yield from _records(row, seen, file)
 
 
@@ -183,7 +184,10 @@ def _pictures(vote: ExportedVote, media: Media) -> Sequence[tuple[str, bytes, by
     left, right = (media.read(side.media_sha256, side.media_type) for side in (vote.left, vote.right))
     if not vote.left.media_type.startswith("video/"):
         return [("", left, right)]
-    return [(f"#{number}", *frames) for number, frames in enumerate(zip(_frames(left), _frames(right), strict=False))]
+    return [
+        (f"{FRAME_MARK}{number}", *frames)
+        for number, frames in enumerate(zip(_frames(left), _frames(right), strict=False))
+    ]
 
 
 def _frames(clip: bytes) -> list[bytes]:

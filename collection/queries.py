@@ -72,7 +72,7 @@ def ballot_views() -> Select[str, str, str, str, str]:
 
 
 @cache
-def ballot_to_show() -> Select[str, str, str, str, str, str, str, str]:
+def ballot_to_show() -> Select[str, str, str, str, str, str, str, str, float | None]:
     """The ballot `ballot_id` with the media of both sides, in the order of StudyBallot."""
     return (
         select(
@@ -84,6 +84,7 @@ def ballot_to_show() -> Select[str, str, str, str, str, str, str, str]:
             LeftRow.media_sha256,
             RightRow.media_sha256,
             LeftRow.media_type,
+            LeftRow.fps,
         )
         .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
         .join(RightRow, BallotRow.right_generation_id == RightRow.id)
@@ -168,6 +169,17 @@ def outcomes(
         .group_by(*per, *pair)
         .having(func.sum(VOTES) > 0)
         .order_by(*per, *pair)
+    )
+
+
+def modalities(family: str | None) -> Select[str]:
+    """Of what there are votes that count, blind or not: image, video."""
+    return (
+        select(TallyRow.modality)
+        .where(TallyRow.dimension == "hour", *_scope(TallyRow, family, None))
+        .group_by(TallyRow.modality)
+        .having(func.sum(VOTES) > 0)
+        .order_by(TallyRow.modality)
     )
 
 

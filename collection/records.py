@@ -311,6 +311,7 @@ class StudyBallot:
     left_media_sha256: str
     right_media_sha256: str
     media_type: str  # of both
+    fps: float | None  # of both, None for pictures
     number: int  # from 1, training not counted; 0 during training
     total: int
     training: bool

@@ -100,6 +100,11 @@ class Results(Database):
         rows = queries.outcomes("comparison", prompts.c.prompt, family=family, modality=modality, study=study)
         return self._grouped(rows.join(prompts, prompts.c.comparison_id == TallyRow.key))
 
+    def modalities_voted_on(self, family: str | None = None) -> list[str]:
+        """Of what there are votes that count, in alphabetical order: image, video."""
+        with self.reading() as session:
+            return list(session.scalars(queries.modalities(family)))
+
     def votes_by_hour(
         self, family: str | None = None, modality: str | None = None, study: str | None = None
     ) -> dict[str, int]:

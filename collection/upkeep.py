@@ -122,7 +122,9 @@ class Upkeep(Database):
                 connection.rollback()  # a checkpoint runs outside transactions
                 cast(Any, connection.connection.driver_connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def exported_votes(self, family: str | None = None, study: str | None = None) -> Iterator[ExportedVote]:
+    def exported_votes(
+        self, family: str | None = None, study: str | None = None, modality: str | None = None
+    ) -> Iterator[ExportedVote]:
         """Every vote that was not taken back, oldest first, with what it is about; flagged ones say so.
 
         One transaction for as long as it is iterated; memory does not grow with the number of votes.
@@ -138,6 +140,8 @@ class Upkeep(Database):
             statement = statement.where(VoteRow.family == family)
         if study is not None:
             statement = statement.where(VoteRow.study == study)
+        if modality is not None:
+            statement = statement.where(VoteRow.modality == modality)
         with self.reading() as session:
             for vote, ballot, left_row, right_row in session.execute(statement):
                 yield ExportedVote(vote.to_record(), ballot.to_record(), left_row.to_record(), right_row.to_record())

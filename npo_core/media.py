@@ -85,13 +85,27 @@ def mp4_bytes(frames: Sequence[Image.Image], fps: float) -> bytes:
 
 
 def gif_bytes(frames: Sequence[Image.Image], fps: float) -> bytes:
-    """`frames` as a GIF that loops: plays everywhere, with 256 colours."""
-    return _animation(frames, fps, "GIF")
+    """`frames` as a GIF that loops: plays everywhere, with 256 colours.
+
+    A GIF counts in hundredths of a second, and browsers play a frame of less than two of them as ten: above 50 frames a
+    second it is slower than the clip.
+    """
+    return _animation(frames, frame_durations_ms(len(frames), fps, tick_ms=10, least=2), "GIF")
 
 
 def webp_bytes(frames: Sequence[Image.Image], fps: float) -> bytes:
     """`frames` as an animated WebP that loops."""
-    return _animation(frames, fps, "WEBP", quality=90, method=4)
+    return _animation(frames, frame_durations_ms(len(frames), fps), "WEBP", quality=90, method=4)
+
+
+def frame_durations_ms(frames: int, fps: float, tick_ms: int = 1, least: int = 1) -> list[int]:
+    """How long each frame is shown, in whole ticks and at least `least` of them: rounding does not add up, so every
+    frame ends within half a tick of its time."""
+    durations_ms: list[int] = []
+    for number in range(1, frames + 1):
+        ends = round(number * 1000 / fps / tick_ms)
+        durations_ms.append(tick_ms * max(least, ends - sum(durations_ms) // tick_ms))
+    return durations_ms
 
 
 CLIP_EXPORTS: dict[str, tuple[str, Callable[[Sequence[Image.Image], float], bytes]]] = {
@@ -100,12 +114,10 @@ CLIP_EXPORTS: dict[str, tuple[str, Callable[[Sequence[Image.Image], float], byte
 }
 
 
-def _animation(frames: Sequence[Image.Image], fps: float, format: str, **options: int) -> bytes:
+def _animation(frames: Sequence[Image.Image], durations_ms: list[int], format: str, **options: int) -> bytes:
     first, *others = [frame.convert("RGB") for frame in frames]
     buffer = io.BytesIO()
-    first.save(
-        buffer, format=format, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **options
-    )
+    first.save(buffer, format=format, save_all=True, append_images=others, duration=durations_ms, loop=0, **options)
     return buffer.getvalue()
 
 

@@ -93,8 +93,7 @@ def _unflagged(generator: Generator, requests: Sequence[GenerationRequest]) -> l
 
 def _put_on_versions_of(study: str, modality: str, store: Store, generator: Generator) -> None:
     began_with = store.study_versions(study)
-    if modality == "image":  # the versions on the shelf are for pictures
-        AdapterShelf(store, generator).put_on({role: identity for role, (identity, _) in began_with.items()})
+    AdapterShelf(store, generator).put_on({role: identity for role, (identity, _) in began_with.items()}, modality)
     in_use = generator.adapters(modality)
     for role, (identity, sha256) in began_with.items():
         if role not in in_use or in_use[role].sha256 != sha256:

@@ -61,9 +61,15 @@ class Services:
         """Prompts to try: of the family's vocabulary, or of the family itself."""
         return self.guide.suggestions if self.guide else self.family.suggestions
 
-    def results(self, study: str | None = None) -> Summary:
-        """What the blind votes on this family, or of a study, say so far."""
-        return summarise(self.store, None if study else self.family.name, study=study)
+    def results(self, study: str | None = None, modality: str | None = None) -> Summary:
+        """What the blind votes on this family, or of a study, say so far; of one modality, or of all together."""
+        return summarise(self.store, None if study else self.family.name, modality, study)
+
+    def results_by_modality(self) -> dict[str, Summary]:
+        """The votes on this family's pictures and on its clips apart, of which there are any: how good a variant is at
+        one says nothing of the other."""
+        found = self.store.modalities_voted_on(self.family.name)
+        return {modality: self.results(modality=modality) for modality in found}
 
 
 def open_services(

@@ -175,8 +175,12 @@ class Api:
         return {"noted": True}
 
     def results(self) -> dict[str, Any]:
-        """The blind votes so far: totals, win rates and ratings with 95% intervals, position bias, agreement."""
-        return as_json(self._services.results())
+        """The blind votes so far: totals, win rates and ratings with 95% intervals, position bias, agreement.
+
+        Of pictures and clips together, and under `by_modality` of each apart.
+        """
+        apart = {modality: as_json(summary) for modality, summary in self._services.results_by_modality().items()}
+        return as_json(self._services.results()) | {"by_modality": apart}
 
     def _service(self, family: str) -> Services:
         try:
@@ -205,6 +209,7 @@ class Api:
             "prompt": pair.ballot.prompt,
             "left": data_uri(pair.left, pair.media_type),
             "right": data_uri(pair.right, pair.media_type),
+            "fps": pair.ballot.fps,
             "number": pair.ballot.number,
             "of": pair.ballot.total,
             "training": pair.ballot.training,

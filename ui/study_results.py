@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from html import escape
+from typing import Final
 
 from collection.records import StudyProgress
 from collection.report import PromptScore, Summary, as_json
-from npo_core.media import MP4_MEDIA_TYPE
+from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, poster_png
+from ui.clips import clip_html
 from ui.parts import data_uri, plural
 from ui.plots import label_of, strengths_svg, votes_svg, win_rates_svg
+
+POSTERS_KEPT: Final = 64  # the page is drawn anew every few seconds, mostly of the same clips
 
 Media = Callable[[PromptScore], tuple[bytes, str] | None]  # what may be shown of a prompt: bytes and media type
 
@@ -88,8 +93,8 @@ def health(progress: StudyProgress) -> str:
     )
 
 
-def over_time(summary: Summary) -> str:
-    """Votes over time, and everything as files."""
+def over_time(summary: Summary, prefix: str = "") -> str:
+    """Votes over time, and everything as files; `prefix` begins their names."""
     files = {
         "strengths.svg": (strengths_svg(summary), "image/svg+xml"),
         "win-rates.svg": (win_rates_svg(summary), "image/svg+xml"),
@@ -97,7 +102,7 @@ def over_time(summary: Summary) -> str:
         "results.json": (json.dumps(as_json(summary), indent=2), "application/json"),
     }
     links = "".join(
-        f'<a class="npo-button" href="{data_uri(content.encode(), kind)}" download="{name}">{name}</a>'
+        f'<a class="npo-button" href="{data_uri(content.encode(), kind)}" download="{prefix}{name}">{name}</a>'
         for name, (content, kind) in files.items()
     )
     return _card(
@@ -124,13 +129,23 @@ def _cell(rate: tuple[float, int] | None) -> str:
 
 
 def _figure(score: PromptScore, media: tuple[bytes, str] | None) -> str:
-    shown = '<span class="npo-empty" aria-hidden="true"></span>'
-    if media is not None:
-        source = data_uri(*media)
-        tag = f'<video src="{source}" muted loop autoplay playsinline></video>'
-        shown = tag if media[1] == MP4_MEDIA_TYPE else f'<img src="{source}" alt="{escape(score.prompt)}">'
+    shown = '<span class="npo-empty" aria-hidden="true"></span>' if media is None else _shown(*media, score.prompt)
     share = f"{score.share:.0%} of {plural(score.votes, 'vote')}"
-    return f"<figure>{shown}<figcaption>{escape(score.prompt)} <small>{share}</small></figcaption></figure>"
+    caption = f"<figcaption>{escape(score.prompt)} <small>{share}</small></figcaption>"
+    alone = ' class="npo-clips"' if media is not None and media[1] == MP4_MEDIA_TYPE else ""
+    return f"<figure{alone}>{shown}{caption}</figure>"  # each clip for itself: they may differ in length
+
+
+def _shown(media: bytes, media_type: str, prompt: str) -> str:
+    source = data_uri(media, media_type)
+    if media_type == MP4_MEDIA_TYPE:
+        return clip_html(source, data_uri(_poster(media), PNG_MEDIA_TYPE), prompt)
+    return f'<img src="{source}" alt="{escape(prompt)}">'
+
+
+@lru_cache(maxsize=POSTERS_KEPT)
+def _poster(clip: bytes) -> bytes:
+    return poster_png(clip)
 
 
 def _card(title: str, text: str, content: str) -> str:
@@ -138,12 +153,12 @@ def _card(title: str, text: str, content: str) -> str:
     return f'<section class="npo-card"><h2>{escape(title)}</h2>{said}{content}</section>'
 
 
-def cards(summary: Summary, media: Media, progress: Sequence[StudyProgress]) -> list[str]:
-    """Everything of this module, in order."""
+def cards(summary: Summary, media: Media, progress: Sequence[StudyProgress], prefix: str = "") -> list[str]:
+    """Everything of this module, in order; `prefix` begins the names of files."""
     return [
         *(health(study) for study in progress),
         matrix(summary),
         categories(summary),
         prompts(summary, media),
-        over_time(summary),
+        over_time(summary, prefix),
     ]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from collection.__main__ import build_parser, main
+from collection.export import EXPORTERS, FOR_TRAINING
 from collection.records import AdapterRecord
 from collection.store import Store
-from tests.collection.helpers import add_comparison, cast, open_store
+from npo_core.media import mp4_bytes
+from tests.collection.helpers import add_comparison, cast, generation, open_store
 
 COMMANDS = ("init", "stats", "export", "import", "study", "participants", "adapters", "backup", "copy-to", "verify")
 
@@ -73,6 +78,55 @@ def test_votes_travel_from_one_database_to_another(
     shown = capsys.readouterr().out
     assert "Wrote 3 votes" in shown
     assert "Imported 3 votes, 3 ballots and 2 generations." in shown
+
+
+@pytest.fixture
+def voted_on_both(voted: Store) -> Store:
+    """Three votes on pictures, and two on clips of which one is a tie."""
+    made = []
+    for variant, red in (("base", 40), ("aligned", 200)):
+        clip = mp4_bytes([Image.new("RGB", (32, 32), (red, 0, 0))] * 16, 8.0)
+        fields = {"media": clip, "media_sha256": hashlib.sha256(clip).hexdigest(), "media_type": "video/mp4"}
+        made.append(generation(variant, "clips", modality="video", frames=16, fps=8.0, **fields))
+    left, right = voted.add_generations(made)
+    cast(voted, voted.create_participant(), left, right, "right")
+    cast(voted, voted.create_participant(), left, right, "tie")
+    return voted
+
+
+@pytest.mark.parametrize(
+    ("format", "pictures", "clips"),
+    [("pickapic", 3, 2), ("npo", 2, 1)],
+)
+def test_exports_for_training_hold_pictures_or_clips_and_say_what_they_leave_out(
+    voted_on_both: Store, format: str, pictures: int, clips: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = ["export", "--format", format, "--out", "pairs.parquet"]
+    assert main(export) == 0
+    assert capsys.readouterr().out == (
+        f"Wrote {pictures} votes to pairs.parquet.\nLeft out 2 blind votes on clips; --modality video writes those.\n"
+    )
+    uids = pq.read_table("pairs.parquet")["image_0_uid"].to_pylist()
+    assert (len(uids), [uid for uid in uids if "#" in uid]) == (pictures, [])
+    assert main([*export, "--modality", "video"]) == 0
+    assert capsys.readouterr().out == (
+        f"Wrote {clips} votes to pairs.parquet.\nLeft out 3 blind votes on pictures; --modality image writes those.\n"
+    )
+    uids = pq.read_table("pairs.parquet")["image_0_uid"].to_pylist()
+    assert len([uid for uid in uids if "#" in uid]) == len(uids) == 4 * clips
+    assert main(["import", "pairs.parquet"]) == 0
+    assert "Imported 0 votes" in capsys.readouterr().out, "these clips are here: their frames are no new pictures"
+
+
+@pytest.mark.parametrize("format", sorted(set(EXPORTERS) - set(FOR_TRAINING)))
+def test_other_exports_hold_everything_unless_asked_for_one_modality(
+    voted_on_both: Store, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = ["export", "--format", format, "--out", "votes"]
+    assert main(export) == 0
+    assert capsys.readouterr().out == "Wrote 5 votes to votes.\n"
+    assert main([*export, "--modality", "image"]) == 0
+    assert "Wrote 3 votes to votes.\nLeft out 2 blind votes on clips" in capsys.readouterr().out
 
 
 def test_a_person_is_flagged_unflagged_and_erased(voted: Store, capsys: pytest.CaptureFixture[str]) -> None:

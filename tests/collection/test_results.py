@@ -55,6 +55,19 @@ def test_counts_keep_to_what_was_asked_for(store: Store) -> None:
     assert sum(count.total for count in store.vote_counts(study="pilot")) == 1
 
 
+def test_what_was_voted_on_is_told_by_modality(store: Store) -> None:
+    assert store.modalities_voted_on() == []
+    person, other = store.create_participant(), store.create_participant()
+    clip, picture = add_comparison(store, modality="video"), add_comparison(store, "c2", family="sd15")
+    add_comparison(store, "c3")
+    cast(store, person, clip["base"], clip["aligned"], "left")
+    cast(store, other, picture["base"], picture["aligned"], "left")
+    assert store.modalities_voted_on() == ["image", "video"]
+    assert store.modalities_voted_on("emoji") == ["video"]
+    store.flag_participant(person, "a robot")
+    assert store.modalities_voted_on("emoji") == []
+
+
 def test_repeats_checks_and_flagged_people_do_not_count(store: Store) -> None:
     person, ids = store.create_participant(), add_comparison(store)
     cast(store, person, ids["base"], ids["aligned"], "left")

@@ -94,6 +94,34 @@ def test_a_study_keeps_the_versions_it_began_with(services: Services, tmp_path: 
     assert used == [before.id]
 
 
+def test_a_study_of_clips_is_made_with_the_adapters_in_use_for_clips_and_keeps_them(
+    services: Services, tmp_path: Path
+) -> None:
+    store, generator = services.store, services.generator
+    make_study(store, modality="video", generation={"steps": 1})
+    clips = register(services, tmp_path, "negative", 11, "of clips", "video")
+    register(services, tmp_path, "negative", 12, "of pictures")
+    assert pregenerate(store, generator, "pilot", share=(0, 2)) == 3
+    register(services, tmp_path, "negative", 13, "of clips, after", "video")
+    assert pregenerate(store, generator, "pilot", share=(1, 2)) == 3
+    assert store.study_versions("pilot")["negative"] == (clips.id, clips.sha256)
+    with store.reading() as session:
+        statement = "SELECT DISTINCT negative_id, media_type FROM generations"
+        used = session.connection().exec_driver_sql(statement).all()
+    assert used == [(clips.id, "video/mp4")]
+
+
+def test_a_study_of_clips_goes_on_with_the_shipped_adapters_it_began_with(services: Services, tmp_path: Path) -> None:
+    store, generator = services.store, services.generator
+    make_study(store, modality="video", generation={"steps": 1})
+    pregenerate(store, generator, "pilot", share=(0, 2))
+    register(services, tmp_path, "negative", 11, "of clips", "video")
+    pregenerate(store, generator, "pilot", share=(1, 2))
+    with store.reading() as session:
+        used = session.connection().exec_driver_sql("SELECT DISTINCT negative_id FROM generations").scalars().all()
+    assert used == ["tiny-negative"]
+
+
 def test_a_study_of_another_family_or_of_impossible_settings_is_refused(services: Services) -> None:
     make_study(services.store, name="other", family="emoji")
     with pytest.raises(InputError, match="of family 'emoji', not 'tiny'"):

@@ -38,7 +38,9 @@ def test_generate_vote_and_results_work_from_a_script(client: Client) -> None:
     before = client.predict(api_name="/results")["totals"]["votes"]
     names = client.predict(shown["ballot_id"], "B", shown["participant_id"], "C", api_name="/vote")
     assert set(names["panels"].values()) == set(DEFAULT_VARIANTS)
-    assert client.predict(api_name="/results")["totals"]["votes"] == before + 3
+    after = client.predict(api_name="/results")
+    assert after["totals"]["votes"] == before + 3
+    assert after["by_modality"]["image"]["totals"]["votes"] == before + 3
 
 
 def test_a_stranger_is_asked_about_stored_pairs_until_none_is_left(client: Client) -> None:

@@ -23,6 +23,7 @@ from service.adapters import NEWEST
 from service.services import Services
 from service.strip import strip_clips
 from tests.service.helpers import register
+from tests.ui.in_step import assert_a_video_set_off_is_brought_back
 from tests.ui.serving import ROOT, serving
 from tests.ui.visitor import Visitor, browsing
 from ui import compare_handlers as handlers
@@ -143,11 +144,10 @@ def test_clips_play_in_step_are_picked_train_a_model_and_the_next_clip_uses_it(
     visitor.generate("a red apple bouncing, 3d style", 7)
     page.wait_for_selector(".npo-clips[data-ready]")
 
+    frame_s = page.evaluate("document.querySelector('video[data-clip]').duration") / 4
+    assert_a_video_set_off_is_brought_back(page, "video[data-clip]", frame_s, by_s=2 * frame_s)
     times = page.evaluate(SAMPLE_TIMES)
-    frame_s = times[0][3] / 4
-    in_step = [
-        max(abs((t - lead + frame_s * 2) % duration - frame_s * 2) for t in others) for lead, *others, duration in times
-    ]
+    in_step = [max(abs((t - lead + d / 2) % d - d / 2) for t in others) for lead, *others, d in times]
     assert sorted(in_step)[-3] <= frame_s, "all within a frame, but for the moment of a seek"
     assert len({round(lead, 3) for lead, *_ in times}) > 10, "they move"
     assert page.evaluate("[...document.querySelectorAll('video')].every((v) => v.muted && v.loop && !v.paused)")

@@ -11,6 +11,7 @@ from collection.statistics import Rating, WinRate
 from npo_core.variants import VARIANTS
 from service.picks import Pick
 from service.services import Services
+from tests.collection.helpers import add_comparison, cast
 from tests.service.helpers import REQUEST
 from ui import about, charts, parts, results, theme
 
@@ -57,6 +58,37 @@ def test_results_show_totals_rates_and_the_way_to_the_next_training(services: Se
     assert html.count('class="npo-row"') == 3 + 3
     assert "17 more make 20" in html
     assert "python -m train.npo --from-db" in html
+    assert "npo-section" not in html, "there are pictures alone, which need no name"
+
+
+def test_picks_on_clips_are_told_apart_from_picks_on_pictures(services: Services) -> None:
+    """25 picks on clips are none on pictures; one winner on each side makes two strengths, not an average of both."""
+    store, person = services.store, services.store.create_participant()
+    for number in range(25):
+        ids = add_comparison(store, f"clip {number}", family="tiny", modality="video")
+        cast(store, person, ids["base"], ids["aligned"], "right")
+    only_clips = results.render(services)
+    assert ">Clips</h2>" in only_clips
+    assert ">Pictures</h2>" not in only_clips
+    ids = add_comparison(store, "picture", family="tiny")
+    cast(store, person, ids["base"], ids["aligned"], "left")
+
+    html = results.render(services)
+    assert "Pictures: 1 decided pick; 19 more make 20" in html
+    assert "Clips: 25 decided picks, enough to retrain" in html
+    commands = re.findall(r'aria-valuenow="(\d+)">.*?<code>(.*?)</code>', html)
+    assert commands == [
+        ("1", "python -m train.npo --from-db"),
+        ("20", "python -m train.npo --from-db --modality video"),
+    ]
+    pictures, clips = html.split(">Clips</h2>")
+    assert ">Pictures</h2>" in pictures
+    for part, votes, rate in ((pictures, 1, "0%"), (clips, 25, "100%")):
+        assert f"<dd>{votes}</dd><dt>pairwise vote" in part
+        assert "<b>Aligned</b> against Base</span>" in part
+        assert re.findall(r'role="cell"><b>(\d+%)</b>', part) == [rate]
+    assert "pictures-results.json" in pictures
+    assert "clips-results.json" in clips
 
 
 def test_a_rate_is_told_from_the_variant_whose_gain_is_asked_for(services: Services) -> None:

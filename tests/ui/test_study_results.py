@@ -10,8 +10,12 @@ import pytest
 
 from collection.records import VoteCount
 from collection.report import as_json, extremes, summarise
+from npo_core.media import mp4_bytes, open_image
 from service.services import Services
 from tests.collection.studies import take_part, variants_of
+from tests.ui import voting
+from tests.ui.serving import serving
+from tests.ui.visitor import browsing
 from tests.ui.voting import fill_study
 from ui import results
 from ui.plots import interval_svg, strengths_svg, votes_svg, win_rates_svg
@@ -20,8 +24,13 @@ from ui.plots import interval_svg, strengths_svg, votes_svg, win_rates_svg
 @pytest.fixture
 def voted(services: Services) -> Services:
     """A study of two people who prefer what comes last in the alphabet."""
+    return vote_in_a_study(services)
+
+
+def vote_in_a_study(services: Services, modality: str = "image") -> Services:
     store = services.store
-    fill_study(store, prompts=4, training=False, check_share=0.0, votes_per_pair=2, min_view_s=0.0)
+    plan = {"prompts": 4, "training": False, "check_share": 0.0, "votes_per_pair": 2, "min_view_s": 0.0}
+    fill_study(store, modality=modality, **plan)
 
     def answer(ballot):  # type: ignore[no-untyped-def]
         left, right = variants_of(store, ballot)
@@ -58,6 +67,30 @@ def test_pictures_are_shown_once_the_study_is_closed_and_not_before(voted: Servi
     voted.store.close_study("pilot")
     assert gallery().count("data:image/png") >= 6
     assert "are not shown" not in gallery()
+
+
+@pytest.mark.browser
+def test_clips_of_a_closed_study_play_from_addresses_of_their_own(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Needs a Chromium that plays H.264. Safari plays no data: address."""
+    still = voting.picture
+    monkeypatch.setattr(voting, "picture", lambda item, place: mp4_bytes([open_image(still(item, place))] * 8, 8.0))
+    monkeypatch.setattr(voting, "MEDIA_TYPE", "video/mp4")
+    vote_in_a_study(services, "video").store.close_study("pilot")
+    html = results.render(services, "pilot")
+    assert html.count("data-clip=") >= 6
+    with serving(services) as address, browsing() as page:
+        page.goto(f"{address}results")
+        page.wait_for_selector(".npo-gallery video")
+        videos = "[...document.querySelectorAll('.npo-gallery video')]"
+        assert page.evaluate(f"{videos}.length") == html.count("data-clip=")
+        assert page.evaluate(f"{videos}.every((video) => video.poster.startsWith('data:image/png'))")
+        if not page.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.640028\"')"):
+            pytest.skip("this Chromium plays no H.264")
+        page.wait_for_function(
+            f"{videos}.every((video) => video.src.startsWith('blob:') && !video.paused && video.currentTime > 0.1)"
+        )
 
 
 def test_downloads_are_whole_files(voted: Services) -> None:

@@ -22,6 +22,7 @@ from tests.collection.helpers import generation
 from tests.collection.studies import make_plan
 
 MEDIA_TYPE = PNG_MEDIA_TYPE
+FPS: float | None = None
 UNLOCKED = "document.querySelector('[data-choice=skip]')?.getAttribute('aria-disabled') === 'false'"
 
 
@@ -45,7 +46,7 @@ def fill_study(store: Store, prompts: int = 8, **changes: Any) -> StudyPlan:
         for place, variant in enumerate(variants):
             media = picture(item, place)
             record = generation(variant, f"{plan.name}-{item.number}", prompt=item.prompt, seed=item.seed, latents=None)
-            record = replace(record, modality=plan.modality, media_type=MEDIA_TYPE)
+            record = replace(record, modality=plan.modality, media_type=MEDIA_TYPE, fps=FPS)
             sha256 = hashlib.sha256(media).hexdigest()
             made.append(replace(record, family=plan.family, media=media, media_sha256=sha256))
         assert store.fill_item(item.id, made)

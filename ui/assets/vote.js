@@ -149,7 +149,8 @@
   function play(pair, from = 0) {
     const clips = [pair.leftMedia, pair.rightMedia].filter((clip) => clip.tagName === "VIDEO");
     for (const clip of clips) clip.currentTime = from;
-    Promise.all(clips.map((clip) => clip.play())).then(() => clips.length && window.npoKeepInStep(clips), () => {});
+    const frame_s = pair.fps ? 1 / pair.fps : undefined;
+    Promise.all(clips.map((clip) => clip.play())).then(() => clips.length && window.npoKeepInStep(clips, frame_s), () => {});
   }
 
   function togglePlay(pair) {
