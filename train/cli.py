@@ -30,12 +30,13 @@ from train.data import (
     from_store,
     reverse_pairs,
     sources_of,
+    split_as_before,
     split_by_prompt,
     weigh_pairs,
 )
 from train.jobs import Job, carry_out, exit_status_of
 from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
-from train.records import read_sources
+from train.records import Sources, read_sources
 
 if TYPE_CHECKING:
     from train.run import TrainResult
@@ -89,7 +90,7 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     add("--min-pairs", type=int, default=20, help="refuse to train on fewer (%(default)s)")
     add("--pair-weights", default="none", metavar="STR", help=f"one of {', '.join(WEIGHTINGS)} (%(default)s)")
     share = f"{HELD_OUT} where there are {HELD_OUT_FROM_PROMPTS}"
-    add("--held-out", type=float, help=f"share of prompts to measure on and not to train on ({share})")
+    add("--held-out", type=float, help=f"share of prompts to measure on, not to train on ({share}); --resume keeps it")
 
 
 def default_steps(pair_count: int, batch_size: int) -> int:
@@ -142,9 +143,13 @@ def _check_sources(options: argparse.Namespace) -> None:
 
 def _pairs_job(config: TrainConfig, options: argparse.Namespace, family: ModelFamily, store: Store | None) -> Job:
     """Preference training on pairs from votes, a data set or a scorer."""
-    found = _gather(config, options, family, store)
-    _check_count(found, options)
-    pairs, held_out = split_by_prompt(found.pairs, _held_out_share(found, options))
+    began_with = read_sources(config.output_dir) if options.from_db and options.resume else None
+    found = _gather(options, family, store, began_with)
+    if began_with is None:
+        _check_count(found, options)
+        pairs, held_out = split_by_prompt(found.pairs, _held_out_share(found, options))
+    else:  # it was enough when the run began
+        pairs, held_out = split_as_before(found.pairs, began_with.held_out)
     pairs = weigh_pairs(pairs, options.pair_weights)
     steps = options.max_train_steps or default_steps(len(pairs), config.batch_size)
     config = replace(config, max_train_steps=steps)
@@ -177,7 +182,7 @@ def _train_on_pairs(
         config,
         pairs,
         family,
-        held_out=held_out if config.validate_every else (),
+        held_out=held_out,
         validators=validators(config, family, [pair.prompt for pair in (held_out or pairs)]),
         aligned=load_aligned(family) if config.through_guidance else None,
     )
@@ -236,18 +241,20 @@ def _train_on_reward(config: TrainConfig, family: ModelFamily, prompts: Sequence
     )
 
 
-def _gather(config: TrainConfig, options: argparse.Namespace, family: ModelFamily, store: Store | None) -> PairSet:
+def _gather(
+    options: argparse.Namespace, family: ModelFamily, store: Store | None, began_with: Sources | None
+) -> PairSet:
+    """What there is to train on; of the votes just those that an interrupted run began with, where there is one."""
     if options.from_db and store is not None:
-        began_with = read_sources(config.output_dir) if options.resume else None
         rule = VoteRule(options.min_votes, options.min_agreement)
         return from_store(
             store,
             family.name,
-            config.modality,
+            options.modality,
             blind_only=not options.include_open,
             study=options.study,
             rule=rule,
-            only_votes=began_with,
+            only_votes=None if began_with is None else [*began_with.trained_on, *began_with.held_out],
             still_frames=family.video.frames if family.video and options.include_pictures else None,
         )
     hush_libraries()

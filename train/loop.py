@@ -27,7 +27,7 @@ from train.data import PreferencePair, hash_pairs, sources_of
 from train.model import base_name, borrowed_weights, fast_attention, merged, trainable_lora
 from train.network import Network, PromptTable, encode_prompts, hash_weights
 from train.objectives import GuidedObjective, Objective, PreferenceObjective, ReferenceErrors, reference_key
-from train.records import prepare_folder
+from train.records import Sources, prepare_folder
 from train.run import OnStep, Run, Task, TrainResult, make_accelerator, set_checkpointing
 from train.validation import HeldOut, Validator
 
@@ -73,13 +73,14 @@ def train_adapter(
         def make(network: Network) -> Objective:
             table = prepare(network.device)
             shared = _shared_errors(config, run_facts, pairs, network)
-            if held_out:
+            if held_out and config.validate_every:
                 still = replace(config, seed=config.seed + 1, caption_dropout=0.0)
                 watched.append(HeldOut(kind(still, held_out, table, network), len(held_out)))
             return kind(config, pairs, table, network, shared)
 
         watched: list[Validator] = list(validators)
-        task = Task(make, len(pairs), sources_of(pairs), {**run_facts, **facts})
+        sources = Sources(sources_of(pairs), sources_of(held_out))
+        task = Task(make, len(pairs), sources, {**run_facts, **facts})
         return _train(config, task, loaded, watched, on_step)
 
 

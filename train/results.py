@@ -15,7 +15,7 @@ from npo_core.errors import InputError
 from npo_core.weights import LowRankWeights, save_adapter
 from train.config import TrainConfig
 from train.files import replacing, write_json, write_text
-from train.records import write_records
+from train.records import Sources, write_records
 
 COMFYUI_FILE_NAME = "comfyui_lora.safetensors"
 CURVES_FILE_NAME = "curves.png"
@@ -26,7 +26,7 @@ METHODS = {"negative": "NPO", "aligned": "DPO"}
 def write_results(
     config: TrainConfig,
     facts: dict[str, Any],
-    sources: Sequence[str],
+    sources: Sources,
     weights: LowRankWeights,
     metrics: dict[str, Any],
     rows: Sequence[dict[str, float]],

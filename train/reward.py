@@ -29,6 +29,7 @@ from train.loop import train_objective
 from train.model import merged
 from train.network import Network, PromptTable, encode_prompts
 from train.objectives import timestep_bounds
+from train.records import Sources
 from train.run import Task, TrainResult
 from train.sampling import DdimPath
 from train.scorers import DifferentiableScorer, Scorer
@@ -162,6 +163,6 @@ def train_on_reward(
 
     sources = [f"prompt:{prompt}" for prompt in prompts]
     facts = {"prompts_sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest()}
-    task = Task(make, len(prompts), sources, facts)
+    task = Task(make, len(prompts), Sources(sources), facts)
     with merged(pipeline.unet, aligned) if config.through_guidance is not None and aligned else nullcontext():
         return train_objective(config, task, pipeline, validators=watch)

@@ -31,6 +31,7 @@ from train.optimizers import make_optimizer
 from train.records import (
     METRICS_FILE_NAME,
     Checkpoint,
+    Sources,
     load_checkpoint,
     save_checkpoint,
     summarise,
@@ -80,7 +81,7 @@ class Task:
 
     make: MakeObjective
     examples: int
-    sources: Sequence[str]
+    sources: Sources
     facts: dict[str, Any]
 
 

@@ -125,6 +125,7 @@ def train_on_truncated(
     from train.loop import train_objective
     from train.network import encode_prompts
     from train.objectives import DenoisingObjective
+    from train.records import Sources
     from train.run import Task
 
     pipeline = load_pipeline(family)
@@ -137,7 +138,7 @@ def train_on_truncated(
         return DenoisingObjective(config, pictures, table, network)
 
     facts = {"prompts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(), "truncation": str(samples)}
-    task = Task(make, len(texts), [f"prompt:{prompt}" for prompt in prompts], facts)
+    task = Task(make, len(texts), Sources([f"prompt:{prompt}" for prompt in prompts]), facts)
     return train_objective(config, task, pipeline, validators=validators(config, family, prompts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from torch import Tensor
 
 import train.dpo
 import train.npo
@@ -19,6 +21,7 @@ from tests.collection.helpers import open_store
 from tests.tiny import tiny_family
 from tests.train.helpers import vote_in_store, weights_in
 from train.cli import default_steps
+from train.run import Run
 
 FLAGS = ("--family --database-url --output-dir --max-train-steps --loss --beta-dpo --rank --learning-rate --seed "
          "--resume --dry-run --from-db --dataset --mixed-precision --targets --min-pairs")  # fmt: skip
@@ -44,6 +47,18 @@ def arguments(tmp_path: Path, *more: str) -> list[str]:
     where = f"--from-db --family tiny --database-url sqlite:///{tmp_path}/npo.db --data-dir {tmp_path}/data"
     how = "--max-train-steps 3 --batch-size 4 --rank 2 --min-pairs 3 --device cpu"
     return [*where.split(), *how.split(), *more]
+
+
+def pull_plug_at(step: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """The next runs end with `error` when they come to `step`."""
+    whole = Run._train_step
+
+    def until(run: Run) -> Tensor:
+        if run.step == step:
+            raise error("the plug was pulled")
+        return whole(run)
+
+    monkeypatch.setattr(Run, "_train_step", until)
 
 
 def test_npo_trains_on_the_picks_and_registers_the_negative_adapter(
@@ -124,6 +139,47 @@ def test_an_interrupted_run_goes_on_with_the_picks_it_began_with(
     newest, first = store.adapters("tiny", "negative")
     assert newest.sha256 != first.sha256
     assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "4", "--resume")) == 0  # nothing left to do
+
+
+def test_an_interrupted_run_goes_on_with_its_held_out_pairs(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """8 of the 24 picks are held out: more picks that arrive meanwhile change neither side."""
+    vote_in_store(store, tiny, "lr" * 12)
+    flags = "--min-pairs 20 --held-out 0.5 --validate-every 2 --checkpoint-every 2 --max-train-steps 6"
+    how = flags.split()
+    assert train.npo.main(arguments(tmp_path, "--output-dir", str(tmp_path / "whole"), *how)) == 0
+    there = ("--output-dir", str(tmp_path / "broken"))
+    with pytest.MonkeyPatch.context() as patch:
+        pull_plug_at(5, patch)
+        assert train.npo.main(arguments(tmp_path, *there, *how)) == 130
+    vote_in_store(store, tiny, "lll")
+    capsys.readouterr()
+    assert train.npo.main(arguments(tmp_path, *there, *how, "--resume")) == 0
+    said = capsys.readouterr().out
+    assert "16 pairs on 2 prompts" in said
+    assert "Held out: 8 pairs" in said
+    assert weights_in(tmp_path / "broken") == weights_in(tmp_path / "whole")
+    rows = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("broken", "whole")]
+    measured = [[(row["step"], row["held_out_accuracy"]) for row in each] for each in rows]
+    assert measured[0] == measured[1]
+    assert all(accuracy for _, accuracy in measured[0])
+
+
+def test_a_run_whose_records_name_no_held_out_pairs_goes_on(tmp_path: Path, tiny: ModelFamily, store: Store) -> None:
+    """As earlier versions left them: fewer picks than --min-pairs are enough for a run that began with more."""
+    vote_in_store(store, tiny, "lr" * 6)
+    how = ["--min-pairs", "12", "--held-out", "0.5", "--validate-every", "2", "--max-train-steps", "4"]
+    there = ("--output-dir", str(tmp_path / "out"))
+    with pytest.MonkeyPatch.context() as patch:
+        pull_plug_at(3, patch)
+        assert train.npo.main(arguments(tmp_path, *there, *how, "--checkpoint-every", "2")) == 130
+    records = tmp_path / "out" / "provenance.json"
+    older = json.loads(records.read_text())
+    del older["held_out_sources"]
+    records.write_text(json.dumps(older))
+    assert train.npo.main(arguments(tmp_path, *there, *how, "--resume")) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["steps"] == 4
 
 
 @pytest.mark.parametrize(
