@@ -279,7 +279,8 @@ class Run:
             return
         found = load_checkpoint(self.config, self.task.facts)
         if found is None:
-            logger.info("No checkpoint in %s: starting from the first step.", self.config.output_dir)
+            if self.accelerator.is_main_process:
+                logger.info("No checkpoint in %s: starting from the first step.", self.config.output_dir)
             return
         if len(found.weights) != len(self.weights):
             raise InputError(f"The checkpoint in {self.config.output_dir} is of another model; start without --resume.")

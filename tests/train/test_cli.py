@@ -70,6 +70,7 @@ def test_npo_trains_on_the_picks_and_registers_the_negative_adapter(
     assert "3 pairs on 3 prompts, reversed" in said
     assert "Left out: 1 tie, 1 both_bad" in said
     assert "examples/s" in said
+    assert said.count("Speed: on cpu nothing is chosen, only what was asked for.\n") == 1
     (adapter,) = store.adapters("tiny", "negative")
     assert adapter.name.startswith("NPO from 3 picks, ")
     assert Path(adapter.path).is_file()
@@ -128,11 +129,12 @@ def test_a_dry_run_says_what_it_would_train_on_and_leaves_nothing(
 
 
 def test_an_interrupted_run_goes_on_with_the_picks_it_began_with(
-    tmp_path: Path, tiny: ModelFamily, store: Store
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vote_in_store(store, tiny, "lrl")
     there = ("--output-dir", str(tmp_path / "out"))
-    assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "2")) == 0
+    assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "2", "--resume")) == 0
+    assert capsys.readouterr().out.count(f"No checkpoint in {tmp_path / 'out'}: starting from the first step.\n") == 1
     vote_in_store(store, tiny, "llll")  # more picks arrive before it goes on
     assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "4", "--resume")) == 0
     assert len(json.loads((tmp_path / "out" / "provenance.json").read_text())["sources"]) == 3
