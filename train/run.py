@@ -160,7 +160,7 @@ class Run:
                 if self._due(config.log_every) or self.step == config.max_train_steps:
                     self._log(speed, bar)
                 if self._due(config.validate_every):
-                    self._validate()
+                    self._validate(self.validators)
                 if self._due(config.checkpoint_every):
                     self._save_checkpoint()
         return self._finish(time.perf_counter() - started, (self.step - first) * config.batch_size)
@@ -248,12 +248,19 @@ class Run:
         if self.config.track_with:
             self.accelerator.log(values, step=self.step)
 
-    def _validate(self) -> None:
-        """Asks the validators about the weights that would be kept now."""
+    def _measure_the_end(self) -> None:
+        """Held-out pairs once more where the last step was not one to validate at, so that what is said of the result
+        is measured on it. After the last checkpoint: a run that is given more steps goes on as if it had not been."""
+        measured = bool(self.rows) and self.rows[-1]["step"] == self.step and "held_out_accuracy" in self.rows[-1]
+        if self.config.validate_every is not None and not measured:
+            self._validate([validator for validator in self.validators if validator.everywhere])
+
+    def _validate(self, validators: Sequence[Validator]) -> None:
+        """Asks `validators` about the weights that would be kept now."""
         self._check_finite()
         values: dict[str, float] = {}
         with self._result_weights():
-            for validator in self.validators:
+            for validator in validators:
                 if self.accelerator.is_main_process or validator.everywhere:
                     values |= validator.measure(self.step, lambda: peft_adapter(self.unet), self.config.output_dir)
             accuracy = values.get("held_out_accuracy")
@@ -320,6 +327,7 @@ class Run:
     def _finish(self, elapsed_s: float, examples_seen: int) -> TrainResult:
         config = self.config
         self._save_checkpoint()
+        self._measure_the_end()
         history = torch.stack(self.history).cpu()
         metrics = {
             "steps": self.step,
@@ -329,9 +337,12 @@ class Run:
             "pairs_per_s": round(examples_seen / elapsed_s, 2) if examples_seen else None,
             **summarise(self.names, history, config.log_every),
         }
+        chosen = self.best if self._stalled() else None
         if self.best is not None:
-            metrics |= {"held_out_accuracy": self.best[0], "best_step": self.best[1]}
-        kept = self.best[2] if self._stalled() and self.best else self.ema
+            accuracy = self.rows[-1]["held_out_accuracy"] if chosen is None else chosen[0]
+            metrics |= {"held_out_accuracy": accuracy}  # of the weights that are kept; the best may be others'
+            metrics |= {"best_held_out_accuracy": self.best[0], "best_step": self.best[1]}
+        kept = self.ema if chosen is None else chosen[2]
         if self.accelerator.is_main_process:
             with _Swapped(self.weights, kept):
                 weights = peft_adapter(self.unet)
