@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from npo_core.errors import InputError
+from npo_core.adapters import ADAPTER_FILE_NAME
 from npo_core.weights import LowRankWeights, save_adapter
 from train.config import TrainConfig
-from train.files import replacing, write_json, write_text
+from train.files import in_one_sentence, replacing, write_json, write_text
 from train.records import Sources, write_records
 
 COMFYUI_FILE_NAME = "comfyui_lora.safetensors"
@@ -33,13 +32,9 @@ def write_results(
 ) -> Path:
     """All files of a finished run into `config.output_dir`; returns the adapter's. Raises InputError on a full disk."""
     folder = config.output_dir
-    try:
+    with in_one_sentence(folder / ADAPTER_FILE_NAME):
         path = save_adapter(weights, folder)
-        save_comfyui(weights, folder)
-    except OSError as error:
-        raise InputError(
-            f"The adapter cannot be written to {folder} ({error.strerror or error}); make room and go on with --resume."
-        ) from None
+    save_comfyui(weights, folder)
     write_json(folder / "metrics.json", metrics)
     draw_curves(rows, folder / CURVES_FILE_NAME)
     provenance = write_records(config, facts, sources, path)
@@ -57,10 +52,8 @@ def save_comfyui(weights: LowRankWeights, folder: Path) -> Path:
         tensors[f"{key}.lora_up.weight"] = layer.b.detach().cpu().contiguous()
         tensors[f"{key}.alpha"] = torch.tensor(layer.scale * layer.rank)
     file = folder / COMFYUI_FILE_NAME
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    save_file(tensors, partial)
-    partial.chmod(0o644)  # safetensors writes 0600
-    os.replace(partial, file)
+    with replacing(file) as opened:
+        opened.write(save(tensors))  # safetensors' own writing turns a full disk into an error of its own
     return file
 
 
