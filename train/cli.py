@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from collection.ballots import POOL_STUDY
 from collection.store import Store
 from npo_core.adapters import Role
 from npo_core.console import hush_libraries
@@ -146,10 +147,11 @@ def _pairs_job(config: TrainConfig, options: argparse.Namespace, family: ModelFa
     began_with = read_sources(config.output_dir) if options.from_db and options.resume else None
     found = _gather(options, family, store, began_with)
     if began_with is None:
-        _check_count(found, options)
+        _check_count(found, options, store)
         pairs, held_out = split_by_prompt(found.pairs, _held_out_share(found, options))
     else:  # it was enough when the run began
         pairs, held_out = split_as_before(found.pairs, began_with.held_out)
+    _check_some_left(pairs, held_out, options)
     pairs = weigh_pairs(pairs, options.pair_weights)
     steps = options.max_train_steps or default_steps(len(pairs), config.batch_size)
     config = replace(config, max_train_steps=steps)
@@ -288,8 +290,22 @@ def _held_out_share(found: PairSet, options: argparse.Namespace) -> float:
     return HELD_OUT if options.validate_every and len(prompts) >= HELD_OUT_FROM_PROMPTS else 0.0
 
 
-def _check_count(found: PairSet, options: argparse.Namespace) -> None:
+def _check_some_left(
+    pairs: Sequence[PreferencePair], held_out: Sequence[PreferencePair], options: argparse.Namespace
+) -> None:
+    if not pairs:
+        prompts = len({pair.prompt for pair in held_out})
+        raise InputError(
+            f"--held-out {options.held_out:g} holds back every pair ({len(held_out)}, of {prompts} "
+            f"{'prompt' if prompts == 1 else 'prompts'}) and leaves none to train on; give a smaller share, or collect "
+            "picks on more prompts."
+        )
+
+
+def _check_count(found: PairSet, options: argparse.Namespace, store: Store | None) -> None:
     count = len(found.pairs)
+    if options.from_db and options.study is not None and store is not None:
+        _check_study(found, options, store)
     if found.raters == 1 and options.min_votes > 1:
         raise InputError(
             f"All votes on {options.family} are of one person and {options.min_votes} votes a pair were asked for; "
@@ -299,6 +315,24 @@ def _check_count(found: PairSet, options: argparse.Namespace) -> None:
         raise InputError(
             f"There are {count} usable picks for {options.family} and training wants {options.min_pairs}; "
             f"collect {options.min_pairs - count} more or lower --min-pairs."
+        )
+
+
+def _check_study(found: PairSet, options: argparse.Namespace, store: Store) -> None:
+    """Raises InputError for a study that is not there, or that has too few picks."""
+    count = len(found.pairs)
+    if count == 0 and not any(found.dropped.values()):
+        if options.study != POOL_STUDY:
+            store.study_plan(options.study)  # raises where there is none of this name
+        raise InputError(
+            f"In the study {options.study!r} nobody has voted on {options.family} in modality {options.modality}; "
+            "collect picks there, or leave --study out to use those of all studies."
+        )
+    if count < options.min_pairs:
+        raise InputError(
+            f"The study {options.study!r} has {count} usable picks for {options.family} and training wants "
+            f"{options.min_pairs}; collect {options.min_pairs - count} more in it, lower --min-pairs, or leave --study "
+            "out to use those of all studies."
         )
 
 

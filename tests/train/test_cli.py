@@ -18,6 +18,7 @@ from collection.store import Store
 from npo_core import families
 from npo_core.families import ModelFamily
 from tests.collection.helpers import open_store
+from tests.collection.studies import make_study
 from tests.tiny import tiny_family
 from tests.train.helpers import vote_in_store, weights_in
 from train.cli import default_steps
@@ -213,6 +214,33 @@ def test_bad_input_gets_one_sentence_and_exit_status_2(
     assert error.startswith("error: ")
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def test_a_share_that_holds_everything_back_is_one_sentence(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    assert train.npo.main(arguments(tmp_path, "--held-out", "0.99")) == 2
+    assert capsys.readouterr().err == (
+        "error: --held-out 0.99 holds back every pair (3, of 3 prompts) and leaves none to train on; give a smaller "
+        "share, or collect picks on more prompts.\n"
+    )
+
+
+def test_a_study_without_enough_picks_is_named(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrl")  # in no study
+    make_study(store, name="spring")
+    make_study(store, name="summer")
+    vote_in_store(store, tiny, "lr", study="summer")
+    for study, sentence in {
+        "autumn": "There is no study 'autumn'; `python -m collection study list` shows them.",
+        "spring": "In the study 'spring' nobody has voted on tiny in modality image; collect picks there, or leave",
+        "summer": "The study 'summer' has 2 usable picks for tiny and training wants 3; collect 1 more in it, lower",
+    }.items():
+        assert train.npo.main(arguments(tmp_path, "--study", study)) == 2
+        assert capsys.readouterr().err.startswith(f"error: {sentence}")
 
 
 def test_a_finished_adapter_is_not_overwritten(
