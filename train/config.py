@@ -31,6 +31,8 @@ TARGETS: dict[str, tuple[str, ...]] = {  # by the end of the layer's name; what 
 WITH_MOTION = ("attention+motion",)
 BATCH_SIZES = {"image": 16, "video": 4}  # pairs a step by default: a clip has as many pictures as frames
 
+OF_PAIRS = ("loss", "beta_dpo", "label_smoothing", "share_reference")  # settings that say nothing without pairs
+
 # What does not change the weights of a given step, so that a resumed run may differ in it.
 FREE_ON_RESUME = (
     "resume", "checkpoint_every", "log_every", "progress", "max_train_steps", "gradient_checkpointing", "compile",

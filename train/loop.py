@@ -28,6 +28,7 @@ from train.model import base_name, borrowed_weights, fast_attention, merged, tra
 from train.network import Network, PromptTable, encode_prompts, hash_weights
 from train.objectives import GuidedObjective, Objective, PreferenceObjective, ReferenceErrors, reference_key
 from train.records import Sources, prepare_folder
+from train.results import METHODS, About
 from train.run import OnStep, Run, Task, TrainResult, make_accelerator, set_checkpointing
 from train.validation import HeldOut, Validator
 
@@ -80,7 +81,7 @@ def train_adapter(
 
         watched: list[Validator] = list(validators)
         sources = Sources(sources_of(pairs), sources_of(held_out))
-        task = Task(make, len(pairs), sources, {**run_facts, **facts})
+        task = Task(make, len(pairs), sources, {**run_facts, **facts}, _about(config, pairs))
         return _train(config, task, loaded, watched, on_step)
 
 
@@ -106,6 +107,15 @@ def _loaded(config: TrainConfig, pipeline: Any) -> Any:
         return pipeline
     loaded = load_pipeline(pipeline)
     return loaded if config.modality == "image" else build_clip_pipeline(loaded, pipeline)
+
+
+def _about(config: TrainConfig, pairs: Sequence[PreferencePair]) -> About:
+    """Several votes may stand behind a pair, and none behind one from a data set or a scorer."""
+    votes = sum(len(pair.votes) for pair in pairs)
+    spoken = f" from {votes} {'vote' if votes == 1 else 'votes'}" if votes else ""
+    paper = "Diffusion-NPO, arXiv 2505.11245" if config.role == "negative" else "Diffusion-DPO, arXiv 2311.12908"
+    counted = f"{len(pairs)} preference {'pair' if len(pairs) == 1 else 'pairs'}"
+    return About(METHODS[config.role], f"{counted}{spoken} ({paper})", "pairs")
 
 
 def _size_px(shape: tuple[int, ...], pipeline: Any) -> tuple[int, int]:

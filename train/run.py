@@ -38,7 +38,7 @@ from train.records import (
     table,
     write_records,
 )
-from train.results import write_results
+from train.results import About, write_results
 from train.speed import plan_speed
 from train.validation import Validator
 
@@ -77,12 +77,13 @@ OnStep = Callable[[StepMetrics], None]
 @dataclass(frozen=True)
 class Task:
     """What to train on. make: builds the objective once the network stands. examples: how many there are; sources:
-    where they come from, for the records. facts: what makes this data this data."""
+    where they come from, for the records. facts: what makes this data this data. about: for the model card."""
 
     make: MakeObjective
     examples: int
     sources: Sources
     facts: dict[str, Any]
+    about: About
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -346,7 +347,7 @@ class Run:
         if self.accelerator.is_main_process:
             with _Swapped(self.weights, kept):
                 weights = peft_adapter(self.unet)
-                write_results(config, self.task.facts, self.task.sources, weights, metrics, self.rows)
+                write_results(config, self.task.about, self.task.facts, self.task.sources, weights, metrics, self.rows)
         self.accelerator.wait_for_everyone()
         if config.track_with:
             self.accelerator.end_training()

@@ -126,6 +126,7 @@ def train_on_truncated(
     from train.network import encode_prompts
     from train.objectives import DenoisingObjective
     from train.records import Sources
+    from train.results import About
     from train.run import Task
 
     pipeline = load_pipeline(family)
@@ -138,7 +139,12 @@ def train_on_truncated(
         return DenoisingObjective(config, pictures, table, network)
 
     facts = {"prompts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(), "truncation": str(samples)}
-    task = Task(make, len(texts), Sources([f"prompt:{prompt}" for prompt in prompts]), facts)
+    trained_on = (
+        f"{len(texts)} unfinished pictures that the base drew of {len(prompts)} prompts, without any votes (after "
+        "Self-NPO, arXiv 2505.11777)"
+    )
+    about = About(METHOD, trained_on, "pictures")
+    task = Task(make, len(texts), Sources([f"prompt:{prompt}" for prompt in prompts]), facts, about)
     return train_objective(config, task, pipeline, validators=validators(config, family, prompts))
 
 

@@ -19,7 +19,7 @@ from tests.tiny import tiny_family, tiny_weights
 from tests.train.helpers import random_pairs, small_config
 from train.objectives import ReferenceErrors
 from train.records import Sources
-from train.results import COMFYUI_FILE_NAME, save_comfyui, write_results
+from train.results import COMFYUI_FILE_NAME, About, save_comfyui, write_results
 from train.validation import PictureGrid
 
 SENTENCE = "cannot be written .*; make room and run again. What was saved before is untouched."
@@ -55,7 +55,7 @@ def test_an_adapter_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_run_that_cannot_leave_its_adapter_says_so(tmp_path: Path) -> None:
     facts = {"base": "tiny", "base_unet_sha256": "0" * 64}
     with room_for(4096), pytest.raises(InputError, match=f"pytorch_lora_weights.safetensors {SENTENCE}"):
-        write_results(small_config(tmp_path), facts, Sources(["v1"]), tiny_weights(1), {}, [])
+        write_results(small_config(tmp_path), About("NPO", "1 pair"), facts, Sources(["v1"]), tiny_weights(1), {}, [])
     assert contents(tmp_path) == {}
 
 

@@ -71,7 +71,7 @@ def test_the_model_card_states_this_run_s_numbers(finished: Path) -> None:
     assert card.startswith("---\nbase_model: ")
     assert f"| final_loss | {metrics['final_loss']:.5g} |" in card
     assert provenance["adapter_sha256"] in card
-    assert "trained on 5 preferences" in card
+    assert "trained on 5 preference pairs (Diffusion-NPO, arXiv 2505.11245)." in card
     assert "| beta_dpo | 500 |" in card
 
 
