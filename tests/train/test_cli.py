@@ -17,7 +17,7 @@ import train.npo
 from collection.store import Store
 from npo_core import families
 from npo_core.families import ModelFamily
-from tests.collection.helpers import open_store
+from tests.collection.helpers import cast, open_store
 from tests.collection.studies import make_study
 from tests.tiny import tiny_family
 from tests.train.helpers import vote_in_store, weights_in
@@ -48,6 +48,10 @@ def arguments(tmp_path: Path, *more: str) -> list[str]:
     where = f"--from-db --family tiny --database-url sqlite:///{tmp_path}/npo.db --data-dir {tmp_path}/data"
     how = "--max-train-steps 3 --batch-size 4 --rank 2 --min-pairs 3 --device cpu"
     return [*where.split(), *how.split(), *more]
+
+
+class PulledPlugError(Exception):
+    """Stands for a fault in the middle of a run."""
 
 
 def pull_plug_at(step: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = KeyboardInterrupt) -> None:
@@ -253,12 +257,51 @@ def test_a_finished_adapter_is_not_overwritten(
     assert "already holds an adapter" in capsys.readouterr().err
 
 
-def test_a_failed_training_is_noted(
-    tmp_path: Path, tiny: ModelFamily, store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [PulledPlugError, KeyboardInterrupt])
+def test_a_training_that_fails_midway_is_noted(
+    tmp_path: Path,
+    tiny: ModelFamily,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException],
 ) -> None:
     vote_in_store(store, tiny, "lll")
-    assert train.npo.main(arguments(tmp_path, "--batch-size", "5", "--gradient-accumulation-steps", "2")) == 2
+    pull_plug_at(2, monkeypatch, error)
+    there = str(tmp_path / "out")
+    if error is KeyboardInterrupt:
+        assert train.npo.main(arguments(tmp_path, "--output-dir", there)) == 130
+        assert f"Interrupted; go on with --resume --output-dir {there}" in capsys.readouterr().err
+    else:
+        with pytest.raises(error):
+            train.npo.main(arguments(tmp_path, "--output-dir", there))
+    (run,) = store.training_runs("tiny", "negative")
+    assert (run.status, run.metrics, len(run.vote_ids)) == ("failed", {"error": "the plug was pulled"}, 3)
     assert store.adapters() == []
+    assert not (tmp_path / "out" / "pytorch_lora_weights.safetensors").exists()
+
+
+def test_picks_of_one_person_train_and_are_said_to_be_one_person_s(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    assert train.npo.main(arguments(tmp_path, "--min-votes", "2")) == 2
+    assert capsys.readouterr().err == (
+        "error: All votes on tiny are of one person and 2 votes a pair were asked for; ask others to vote, or lower "
+        "--min-votes.\n"
+    )
+    remark = "All picks are of one person: this adapter will learn that person's taste."
+    assert train.npo.main(arguments(tmp_path)) == 0
+    assert remark in capsys.readouterr().out
+    (adapter,) = store.adapters("tiny", "negative")
+    assert "trained on 3 preference pairs from 3 votes (" in (Path(adapter.path).parent / "README.md").read_text()
+    first, second, _ = (made.id for made in store.comparison("comparison 0"))
+    assert first is not None
+    assert second is not None
+    cast(store, store.create_participant(), first, second, "left")
+    assert train.npo.main(arguments(tmp_path, "--output-dir", str(tmp_path / "two"))) == 0
+    assert remark not in capsys.readouterr().out
+    assert "trained on 3 preference pairs from 4 votes (" in (tmp_path / "two" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", [train.npo, train.dpo])
