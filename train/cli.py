@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,14 @@ from npo_core.adapters import Role
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
-from train.config import TrainConfig, check_config
+from train.config import (
+    HELD_OUT,
+    HELD_OUT_FROM_PROMPTS,
+    OF_PAIRS,
+    TrainConfig,
+    check_config,
+    check_early_stop,
+)
 from train.data import (
     TIE_POLICY,
     WEIGHTINGS,
@@ -48,7 +55,6 @@ METHODS: dict[Role, str] = {"negative": "NPO", "aligned": "DPO"}
 PASSES = 16  # how often each pick is seen by default: fewer hardly show, many more learn the picks by heart
 FEWEST_STEPS, MOST_STEPS = 60, 1000
 REWARD_STEPS = 100  # by default, where a reward's gradient is followed
-HELD_OUT, HELD_OUT_FROM_PROMPTS = 0.1, 50  # the default share, of at least so many prompts: of fewer it says nothing
 GRID_PROMPTS = 6
 
 
@@ -138,8 +144,19 @@ def _check_sources(options: argparse.Namespace) -> None:
         raise InputError("--include-pictures adds picks on pictures to those on clips; give --modality video too.")
     if options.reward_gradient and not options.reward:
         raise InputError("There is no reward to follow the gradient of; give --reward too.")
+    if options.reward_gradient:
+        _check_without_pairs(options)
     if options.reward and options.prompts is None:
         raise InputError("A scorer needs pictures to judge; give --prompts FILE with one prompt a line.")
+
+
+def _check_without_pairs(options: argparse.Namespace) -> None:
+    """A setting that would be ignored may be what somebody counts on."""
+    defaults = {entry.name: entry.default for entry in fields(TrainConfig)} | {"held_out": None, "pair_weights": "none"}
+    for name in (*OF_PAIRS, "early_stop", "held_out", "pair_weights"):
+        if getattr(options, name) != defaults[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} is about pairs and --reward-gradient trains on none; leave one of them out.")
 
 
 def _pairs_job(config: TrainConfig, options: argparse.Namespace, family: ModelFamily, store: Store | None) -> Job:
@@ -152,6 +169,7 @@ def _pairs_job(config: TrainConfig, options: argparse.Namespace, family: ModelFa
     else:  # it was enough when the run began
         pairs, held_out = split_as_before(found.pairs, began_with.held_out)
     _check_some_left(pairs, held_out, options)
+    check_early_stop(config, len(held_out))
     pairs = weigh_pairs(pairs, options.pair_weights)
     steps = options.max_train_steps or default_steps(len(pairs), config.batch_size)
     config = replace(config, max_train_steps=steps)

@@ -22,7 +22,7 @@ from npo_core.errors import InputError
 from npo_core.families import ModelFamily, get_family
 from npo_core.pipelines import load_pipeline
 from npo_core.weights import AdapterWeights
-from train.config import TrainConfig, check_config
+from train.config import TrainConfig, check_config, check_early_stop
 from train.data import PreferencePair, hash_pairs, sources_of
 from train.model import base_name, borrowed_weights, fast_attention, merged, trainable_lora
 from train.network import Network, PromptTable, encode_prompts, hash_weights
@@ -54,6 +54,7 @@ def train_adapter(
     when the loss is no longer a number.
     """
     check_config(config)
+    check_early_stop(config, len(held_out))
     if config.through_guidance is not None and aligned is None:
         raise InputError("Training through guidance needs the aligned model; choose a family that has one.")
     loaded = _loaded(config, pipeline)
@@ -95,6 +96,8 @@ def train_objective(
 ) -> TrainResult:
     """Trains a LoRA by an objective of its own; otherwise as `train_adapter`."""
     check_config(config)
+    if config.early_stop is not None:
+        raise InputError("An early stop goes by held-out pairs and this training has no pairs; leave it out.")
     loaded = _loaded(config, pipeline)
     facts = {"base": base_name(loaded), "base_unet_sha256": hash_weights(loaded.unet), **task.facts}
     return _train(config, replace(task, facts=facts), loaded, list(validators), on_step)

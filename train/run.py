@@ -304,7 +304,10 @@ class Run:
         self.step = self.checked = found.step
         self.history = list(found.history.to(device))
         self.rows = found.rows
-        if found.best is not None:
+        measured = any(validator.everywhere for validator in self.validators)
+        if found.best is not None and not measured and self.accelerator.is_main_process:
+            logger.info("Which pairs were held out was not written down: from here on nothing is measured on them.")
+        if found.best is not None and measured:
             accuracy, step, weights = found.best
             self.best = (accuracy, step, [weight.to(device) for weight in weights])
 

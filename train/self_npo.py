@@ -26,7 +26,7 @@ from npo_core.console import hush_libraries
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
 from train.cli import validators
-from train.config import TrainConfig, check_config
+from train.config import OF_PAIRS, TrainConfig, check_config
 from train.jobs import Job, carry_out, exit_status_of
 from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
 
@@ -59,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--sampling-steps", type=int, default=SAMPLING_STEPS, help="of a complete picture (%(default)s)")
     add("--keep-steps", type=int, default=KEEP_STEPS, help="after how many of them to stop (%(default)s)")
     add("--sampling-guidance", type=float, default=1.0, help="1 is the model by itself (%(default)s)")
-    add_place_flags(parser)
-    add_training_flags(parser)
+    add_place_flags(parser, clips=False)
+    add_training_flags(parser, without=(*OF_PAIRS, "early_stop", "through_guidance"))
     return parser
 
 

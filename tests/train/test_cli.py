@@ -173,7 +173,9 @@ def test_an_interrupted_run_goes_on_with_its_held_out_pairs(
     assert all(accuracy for _, accuracy in measured[0])
 
 
-def test_a_run_whose_records_name_no_held_out_pairs_goes_on(tmp_path: Path, tiny: ModelFamily, store: Store) -> None:
+def test_a_run_whose_records_name_no_held_out_pairs_goes_on(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As earlier versions left them: fewer picks than --min-pairs are enough for a run that began with more."""
     vote_in_store(store, tiny, "lr" * 6)
     how = ["--min-pairs", "12", "--held-out", "0.5", "--validate-every", "2", "--max-train-steps", "4"]
@@ -183,10 +185,15 @@ def test_a_run_whose_records_name_no_held_out_pairs_goes_on(tmp_path: Path, tiny
         assert train.npo.main(arguments(tmp_path, *there, *how, "--checkpoint-every", "2")) == 130
     records = tmp_path / "out" / "provenance.json"
     older = json.loads(records.read_text())
+    assert len(older["held_out_sources"]) == 4
     del older["held_out_sources"]
     records.write_text(json.dumps(older))
+    capsys.readouterr()
     assert train.npo.main(arguments(tmp_path, *there, *how, "--resume")) == 0
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["steps"] == 4
+    assert "Which pairs were held out was not written down" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["steps"] == 4
+    assert "held_out_accuracy" not in metrics
 
 
 @pytest.mark.parametrize(
@@ -199,6 +206,7 @@ def test_a_run_whose_records_name_no_held_out_pairs_goes_on(tmp_path: Path, tiny
         (["--max-train-steps", "0"], "The number of training steps is 0"),
         (["--min-pairs", "0"], "The least number of pairs is 0"),
         (["--resume"], "give its folder with --output-dir"),
+        (["--early-stop", "2", "--validate-every", "1"], "there are none; give --held-out SHARE"),
         (["--output-dir", "/proc/nowhere"], "cannot be written"),
         (["--database-url", "sqlite:////proc/no/npo.db"], "/proc/no/npo.db"),
         (["--database-url", "mystery://x"], "mystery"),
@@ -218,6 +226,18 @@ def test_bad_input_gets_one_sentence_and_exit_status_2(
     assert error.startswith("error: ")
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def test_the_aligned_model_is_not_trained_through_guidance(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be the negative branch that is trained, and put to use as the aligned model."""
+    vote_in_store(store, tiny, "lll")
+    assert train.dpo.main(arguments(tmp_path, "--through-guidance", "4")) == 2
+    assert capsys.readouterr().err == (
+        "error: What is trained through guidance is the negative model; leave --through-guidance out.\n"
+    )
+    assert store.adapters() == []
 
 
 def test_a_share_that_holds_everything_back_is_one_sentence(

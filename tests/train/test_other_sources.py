@@ -133,6 +133,18 @@ def test_self_npo_trains_on_truncated_samples_and_registers_on_request(
     assert load_adapter(adapter.path).layers
 
 
+@pytest.mark.parametrize(
+    "flag", ["--loss hinge", "--beta-dpo 7", "--through-guidance 4", "--modality video", "--early-stop 2"]
+)
+def test_self_npo_takes_no_flag_that_it_would_ignore(
+    prompts: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train.self_npo.main(["--family", "tiny", "--prompts", str(prompts), "--dry-run", *flag.split()])
+    assert stopped.value.code == 2
+    assert f"unrecognized arguments: {flag}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [train.npo, train.dpo])
 def test_the_command_trains_on_pairs_that_a_scorer_ranked(
     tmp_path: Path, tiny: ModelFamily, prompts: Path, capsys: pytest.CaptureFixture[str], command: object
@@ -153,6 +165,18 @@ def test_the_command_trains_on_pairs_that_a_scorer_ranked(
         ("--reward brightness --prompts /nowhere.txt", "cannot be read"),
         ("--reward hpsv2 --prompts PROMPTS", "needs the package hpsv2"),
         ("--from-db --reward-gradient", "give --reward too"),
+        *(
+            (f"--reward brightness --reward-gradient --prompts PROMPTS {flag}", f"{flag.split()[0]} is about pairs and")
+            for flag in (
+                "--loss hinge",
+                "--beta-dpo 7",
+                "--label-smoothing 0.1",
+                "--share-reference",
+                "--held-out 0.2",
+                "--early-stop 2 --validate-every 1",
+                "--pair-weights prompt",
+            )
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(
