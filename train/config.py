@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 LR_SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("adamw", "adamw8bit")
 SWITCH = ("auto", "on", "off")
-TRACKERS = ("tensorboard", "wandb")
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}  # the packages, any of which will do
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # what Diffusion-DPO and Diffusion-NPO train
 OTHERS = ("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut")
@@ -142,8 +143,18 @@ def check_config(config: TrainConfig) -> None:
     _choice("compile", config.compile, SWITCH)
     if config.track_with is not None:
         _choice("tracker", config.track_with, TRACKERS)
+        _check_tracker(config.track_with)
     _check_counts(config)
     _check_numbers(config)
+
+
+def _check_tracker(name: str) -> None:
+    """accelerate leaves a tracker out without a word where its package is missing."""
+    if not any(find_spec(package) for package in TRACKERS[name]):
+        raise InputError(
+            f"Logging to {name} needs the package {TRACKERS[name][0]}; run pip install {TRACKERS[name][0]}, or leave "
+            "--track-with out."
+        )
 
 
 def _check_counts(config: TrainConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from npo_core.media import open_image
 from npo_core.weights import load_adapter
 from tests.tiny import tiny_family, tiny_pipeline
 from tests.train.helpers import random_pairs, small_config
+from train.config import TRACKERS
 from train.data import reverse_pairs
 from train.jobs import push_to_hub
 from train.loop import train_adapter
@@ -153,6 +155,15 @@ def tiny_sdxl():  # type: ignore[no-untyped-def]  # a StableDiffusionXLPipeline,
 def test_what_is_not_installed_is_said_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pip install bitsandbytes"):
         train_adapter(small_config(tmp_path, optimizer="adamw8bit"), random_pairs(4), tiny_pipeline())
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_a_tracker_that_is_not_installed_is_said_before_the_run(tmp_path: Path, tracker: str) -> None:
+    if any(find_spec(package) for package in TRACKERS[tracker]):
+        pytest.skip(f"{tracker} is installed")
+    with pytest.raises(InputError, match=f"needs the package {tracker}; run pip install {tracker}, or leave"):
+        train_adapter(small_config(tmp_path, track_with=tracker), random_pairs(4), tiny_pipeline())
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_upload_that_fails_says_so_and_the_run_stays_finished(
