@@ -9,19 +9,27 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from collection.ballots import POOL_STUDY
 from collection.store import Store
 from npo_core.adapters import AdapterFile, Role
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
 from train.aligned import aligned_facts, aligned_in_use, load_aligned
-from train.config import TrainConfig, check_config
+from train.config import (
+    HELD_OUT,
+    HELD_OUT_FROM_PROMPTS,
+    OF_PAIRS,
+    TrainConfig,
+    check_config,
+    check_early_stop,
+)
 from train.data import (
     TIE_POLICY,
     WEIGHTINGS,
@@ -31,13 +39,14 @@ from train.data import (
     from_store,
     reverse_pairs,
     sources_of,
+    split_as_before,
     split_by_prompt,
     weigh_pairs,
 )
 from train.jobs import Job, carry_out, exit_status_of
 from train.margins import default_margin, told_margins
 from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
-from train.records import read_sources
+from train.records import Sources, read_sources
 
 if TYPE_CHECKING:
     from train.run import TrainResult
@@ -48,7 +57,6 @@ METHODS: dict[Role, str] = {"negative": "NPO", "aligned": "DPO"}
 PASSES = 16  # how often each pick is seen by default: fewer hardly show, many more learn the picks by heart
 FEWEST_STEPS, MOST_STEPS = 60, 1000
 REWARD_STEPS = 100  # by default, where a reward's gradient is followed
-HELD_OUT, HELD_OUT_FROM_PROMPTS = 0.1, 50  # the default share, of at least so many prompts: of fewer it says nothing
 GRID_PROMPTS = 6
 
 
@@ -91,7 +99,7 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     add("--min-pairs", type=int, default=20, help="refuse to train on fewer (%(default)s)")
     add("--pair-weights", default="none", metavar="STR", help=f"one of {', '.join(WEIGHTINGS)} (%(default)s)")
     share = f"{HELD_OUT} where there are {HELD_OUT_FROM_PROMPTS}"
-    add("--held-out", type=float, help=f"share of prompts to measure on and not to train on ({share})")
+    add("--held-out", type=float, help=f"share of prompts to measure on, not to train on ({share}); --resume keeps it")
 
 
 def default_steps(pair_count: int, batch_size: int) -> int:
@@ -138,15 +146,32 @@ def _check_sources(options: argparse.Namespace) -> None:
         raise InputError("--include-pictures adds picks on pictures to those on clips; give --modality video too.")
     if options.reward_gradient and not options.reward:
         raise InputError("There is no reward to follow the gradient of; give --reward too.")
+    if options.reward_gradient:
+        _check_without_pairs(options)
     if options.reward and options.prompts is None:
         raise InputError("A scorer needs pictures to judge; give --prompts FILE with one prompt a line.")
 
 
+def _check_without_pairs(options: argparse.Namespace) -> None:
+    """A setting that would be ignored may be what somebody counts on."""
+    defaults = {entry.name: entry.default for entry in fields(TrainConfig)} | {"held_out": None, "pair_weights": "none"}
+    for name in (*OF_PAIRS, "early_stop", "held_out", "pair_weights"):
+        if getattr(options, name) != defaults[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} is about pairs and --reward-gradient trains on none; leave one of them out.")
+
+
 def _pairs_job(config: TrainConfig, options: argparse.Namespace, family: ModelFamily, store: Store | None) -> Job:
     """Preference training on pairs from votes, a data set or a scorer."""
-    found = _gather(config, options, family, store)
-    _check_count(found, options)
-    pairs, held_out = split_by_prompt(found.pairs, _held_out_share(found, options))
+    began_with = read_sources(config.output_dir) if options.from_db and options.resume else None
+    found = _gather(options, family, store, began_with)
+    if began_with is None:
+        _check_count(found, options, store)
+        pairs, held_out = split_by_prompt(found.pairs, _held_out_share(found, options))
+    else:  # it was enough when the run began
+        pairs, held_out = split_as_before(found.pairs, began_with.held_out)
+    _check_some_left(pairs, held_out, options)
+    check_early_stop(config, len(held_out))
     pairs = weigh_pairs(pairs, options.pair_weights)
     steps = options.max_train_steps or default_steps(len(pairs), config.batch_size)
     config = replace(config, max_train_steps=steps)
@@ -201,7 +226,7 @@ def _train_on_pairs(
         config,
         pairs,
         family,
-        held_out=held_out if config.validate_every else (),
+        held_out=held_out,
         validators=validators(config, family, [pair.prompt for pair in (held_out or pairs)], aligned),
         aligned=load_aligned(aligned) if config.through_guidance else None,
         more_facts=_facts(config, aligned),
@@ -266,18 +291,20 @@ def _train_on_reward(
     )
 
 
-def _gather(config: TrainConfig, options: argparse.Namespace, family: ModelFamily, store: Store | None) -> PairSet:
+def _gather(
+    options: argparse.Namespace, family: ModelFamily, store: Store | None, began_with: Sources | None
+) -> PairSet:
+    """What there is to train on; of the votes just those that an interrupted run began with, where there is one."""
     if options.from_db and store is not None:
-        began_with = read_sources(config.output_dir) if options.resume else None
         rule = VoteRule(options.min_votes, options.min_agreement)
         return from_store(
             store,
             family.name,
-            config.modality,
+            options.modality,
             blind_only=not options.include_open,
             study=options.study,
             rule=rule,
-            only_votes=began_with,
+            only_votes=None if began_with is None else [*began_with.trained_on, *began_with.held_out],
             still_frames=family.video.frames if family.video and options.include_pictures else None,
         )
     hush_libraries()
@@ -310,8 +337,22 @@ def _held_out_share(found: PairSet, options: argparse.Namespace) -> float:
     return HELD_OUT if options.validate_every and len(prompts) >= HELD_OUT_FROM_PROMPTS else 0.0
 
 
-def _check_count(found: PairSet, options: argparse.Namespace) -> None:
+def _check_some_left(
+    pairs: Sequence[PreferencePair], held_out: Sequence[PreferencePair], options: argparse.Namespace
+) -> None:
+    if not pairs:
+        prompts = len({pair.prompt for pair in held_out})
+        raise InputError(
+            f"--held-out {options.held_out:g} holds back every pair ({len(held_out)}, of {prompts} "
+            f"{'prompt' if prompts == 1 else 'prompts'}) and leaves none to train on; give a smaller share, or collect "
+            "picks on more prompts."
+        )
+
+
+def _check_count(found: PairSet, options: argparse.Namespace, store: Store | None) -> None:
     count = len(found.pairs)
+    if options.from_db and options.study is not None and store is not None:
+        _check_study(found, options, store)
     if found.raters == 1 and options.min_votes > 1:
         raise InputError(
             f"All votes on {options.family} are of one person and {options.min_votes} votes a pair were asked for; "
@@ -321,6 +362,24 @@ def _check_count(found: PairSet, options: argparse.Namespace) -> None:
         raise InputError(
             f"There are {count} usable picks for {options.family} and training wants {options.min_pairs}; "
             f"collect {options.min_pairs - count} more or lower --min-pairs."
+        )
+
+
+def _check_study(found: PairSet, options: argparse.Namespace, store: Store) -> None:
+    """Raises InputError for a study that is not there, or that has too few picks."""
+    count = len(found.pairs)
+    if count == 0 and not any(found.dropped.values()):
+        if options.study != POOL_STUDY:
+            store.study_plan(options.study)  # raises where there is none of this name
+        raise InputError(
+            f"In the study {options.study!r} nobody has voted on {options.family} in modality {options.modality}; "
+            "collect picks there, or leave --study out to use those of all studies."
+        )
+    if count < options.min_pairs:
+        raise InputError(
+            f"The study {options.study!r} has {count} usable picks for {options.family} and training wants "
+            f"{options.min_pairs}; collect {options.min_pairs - count} more in it, lower --min-pairs, or leave --study "
+            "out to use those of all studies."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 LR_SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("adamw", "adamw8bit")
 SWITCH = ("auto", "on", "off")
-TRACKERS = ("tensorboard", "wandb")
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}  # the packages, any of which will do
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # what Diffusion-DPO and Diffusion-NPO train
 OTHERS = ("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut")
@@ -30,6 +31,9 @@ TARGETS: dict[str, tuple[str, ...]] = {  # by the end of the layer's name; what 
 }
 WITH_MOTION = ("attention+motion",)
 BATCH_SIZES = {"image": 16, "video": 4}  # pairs a step by default: a clip has as many pictures as frames
+
+HELD_OUT, HELD_OUT_FROM_PROMPTS = 0.1, 50  # the default share, of at least so many prompts: of fewer it says nothing
+OF_PAIRS = ("loss", "beta_dpo", "label_smoothing", "share_reference")  # settings that say nothing without pairs
 
 # What does not change the weights of a given step, so that a resumed run may differ in it.
 FREE_ON_RESUME = (
@@ -142,8 +146,18 @@ def check_config(config: TrainConfig) -> None:
     _choice("compile", config.compile, SWITCH)
     if config.track_with is not None:
         _choice("tracker", config.track_with, TRACKERS)
+        _check_tracker(config.track_with)
     _check_counts(config)
     _check_numbers(config)
+
+
+def _check_tracker(name: str) -> None:
+    """accelerate leaves a tracker out without a word where its package is missing."""
+    if not any(find_spec(package) for package in TRACKERS[name]):
+        raise InputError(
+            f"Logging to {name} needs the package {TRACKERS[name][0]}; run pip install {TRACKERS[name][0]}, or leave "
+            "--track-with out."
+        )
 
 
 def _check_counts(config: TrainConfig) -> None:
@@ -172,6 +186,16 @@ def _check_counts(config: TrainConfig) -> None:
         )
 
 
+def check_early_stop(config: TrainConfig, held_out: int) -> None:
+    """Raises InputError where a run shall stop by its held-out pairs and has none. A run that goes on may lack those it
+    began with: what it wrote down about them may be of an earlier version."""
+    if config.early_stop is not None and held_out == 0 and not config.resume:
+        raise InputError(
+            "An early stop goes by held-out pairs and there are none; give --held-out SHARE, as is only done by itself "
+            f"where there are {HELD_OUT_FROM_PROMPTS} prompts or more, or leave --early-stop out."
+        )
+
+
 def _check_numbers(config: TrainConfig) -> None:
     for what, value in {"learning rate": config.learning_rate, "beta": config.beta_dpo}.items():
         if not (math.isfinite(value) and value > 0):
@@ -187,6 +211,8 @@ def _check_numbers(config: TrainConfig) -> None:
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         raise InputError(f"The EMA decay is {config.ema_decay}; give a number from 0 to below 1, such as 0.99.")
     scale = config.through_guidance
+    if scale is not None and config.role != "negative":
+        raise InputError("What is trained through guidance is the negative model; leave --through-guidance out.")
     if scale is not None and not (math.isfinite(scale) and scale > 1):
         raise InputError(f"The guidance scale to train through is {scale}; give a number above 1, such as 4.")
     low, high = config.timestep_range

@@ -199,6 +199,17 @@ def split_by_prompt(
     return sides
 
 
+def split_as_before(
+    pairs: Sequence[PreferencePair], held_out: Sequence[str]
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """(to train on, held out) of a run that goes on: the pairs from the sources in `held_out` stay held out."""
+    before = set(held_out)
+    sides: tuple[list[PreferencePair], list[PreferencePair]] = ([], [])
+    for pair in pairs:
+        sides[pair.source in before].append(pair)
+    return sides
+
+
 def usable(found: PairSet) -> PairSet:
     """Without the pairs that cannot be in one batch: broken latents, and sizes other than the most common one."""
     dropped = Counter(found.dropped)

@@ -23,22 +23,46 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
     """
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(partial, file)
+        with in_one_sentence(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as opened:
+                yield opened
+                opened.flush()
+                os.fsync(opened.fileno())
+            os.replace(partial, file)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def in_one_sentence(file: Path) -> Iterator[None]:
+    """Within it an OSError becomes an InputError: `file` cannot be written, and what to do."""
+    try:
+        yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         cure = "make room" if full else "make its folder writable"
         raise InputError(
             f"{file} cannot be written ({error.strerror or error}); {cure} and run again. "
             "What was saved before is untouched."
         ) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+
+
+def make_room(file: Path, size: int) -> None:
+    """Lets `file` grow with zeros to `size` bytes or more, all of them on the disk; InputError, and as it was, where
+    they do not fit. (Behind a memory map of a file with holes, a disk that fills up ends the process with SIGBUS.)"""
+    with in_one_sentence(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as opened:
+            before = opened.tell()
+            try:
+                os.posix_fallocate(opened.fileno(), 0, max(before, size))
+            except OSError:
+                opened.truncate(before)
+                if before == 0:
+                    file.unlink()
+                raise
 
 
 def write_array(file: Path, *arrays: np.ndarray) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +37,25 @@ class Job:
     facts: dict[str, str] = field(default_factory=dict)
 
 
+@contextmanager
+def _remarks_shown() -> Iterator[None]:
+    """Within it what our own modules log stands on the terminal, between the other lines about the run."""
+    ours, handler = logging.getLogger("train"), logging.StreamHandler(sys.stdout)
+    level = ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+
+
 def exit_status_of(command: Callable[[], None]) -> int:
     """Runs `command`; 2 and one sentence for wrong input, 130 for Ctrl+C, 0 when it is done."""
     try:
-        command()
+        with _remarks_shown():
+            command()
     except (InputError, CollectionInputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

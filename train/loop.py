@@ -23,12 +23,13 @@ from npo_core.errors import InputError
 from npo_core.families import ModelFamily, get_family
 from npo_core.pipelines import load_pipeline
 from npo_core.weights import AdapterWeights
-from train.config import TrainConfig, check_config
+from train.config import TrainConfig, check_config, check_early_stop
 from train.data import PreferencePair, hash_pairs, sources_of
 from train.model import base_name, borrowed_weights, fast_attention, merged, trainable_lora
 from train.network import Network, PromptTable, encode_prompts, hash_weights, samples_with_zeros
 from train.objectives import GuidedObjective, Objective, PreferenceObjective, ReferenceErrors, reference_key
-from train.records import prepare_folder
+from train.records import Sources, prepare_folder
+from train.results import METHODS, About
 from train.run import OnStep, Run, Task, TrainResult, make_accelerator, set_checkpointing
 from train.validation import HeldOut, Validator
 
@@ -56,6 +57,7 @@ def train_adapter(
     when the loss is no longer a number.
     """
     check_config(config)
+    check_early_stop(config, len(held_out))
     if config.through_guidance is not None and aligned is None:
         raise InputError("Training through guidance needs the aligned model; choose a family that has one.")
     loaded = _loaded(config, pipeline)
@@ -76,13 +78,14 @@ def train_adapter(
         def make(network: Network) -> Objective:
             table = prepare(network.device)
             shared = _shared_errors(config, run_facts, pairs, network)
-            if held_out:
+            if held_out and config.validate_every:
                 still = replace(config, seed=config.seed + 1, caption_dropout=0.0)
                 watched.append(HeldOut(kind(still, held_out, table, network), len(held_out)))
             return kind(config, pairs, table, network, shared)
 
         watched: list[Validator] = list(validators)
-        task = Task(make, len(pairs), sources_of(pairs), {**run_facts, **facts})
+        sources = Sources(sources_of(pairs), sources_of(held_out))
+        task = Task(make, len(pairs), sources, {**run_facts, **facts}, _about(config, pairs))
         return _train(config, task, loaded, watched, on_step)
 
 
@@ -97,6 +100,8 @@ def train_objective(
 ) -> TrainResult:
     """Trains a LoRA by an objective of its own; otherwise as `train_adapter`. With `aligned` on top of that model."""
     check_config(config)
+    if config.early_stop is not None:
+        raise InputError("An early stop goes by held-out pairs and this training has no pairs; leave it out.")
     loaded = _loaded(config, pipeline)
     task = replace(task, facts={**base_facts(loaded), **task.facts})
     with merged(loaded.unet, aligned) if aligned is not None else nullcontext():
@@ -116,6 +121,15 @@ def _loaded(config: TrainConfig, pipeline: Any) -> Any:
         return pipeline
     loaded = load_pipeline(pipeline)
     return loaded if config.modality == "image" else build_clip_pipeline(loaded, pipeline)
+
+
+def _about(config: TrainConfig, pairs: Sequence[PreferencePair]) -> About:
+    """Several votes may stand behind a pair, and none behind one from a data set or a scorer."""
+    votes = sum(len(pair.votes) for pair in pairs)
+    spoken = f" from {votes} {'vote' if votes == 1 else 'votes'}" if votes else ""
+    paper = "Diffusion-NPO, arXiv 2505.11245" if config.role == "negative" else "Diffusion-DPO, arXiv 2311.12908"
+    counted = f"{len(pairs)} preference {'pair' if len(pairs) == 1 else 'pairs'}"
+    return About(METHODS[config.role], f"{counted}{spoken} ({paper})", "pairs")
 
 
 def _size_px(shape: tuple[int, ...], pipeline: Any) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from train.config import TrainConfig
 from train.data import PreferencePair, hash_pairs, reverse_pairs
 from train.draws import DrawPlan
+from train.files import make_room
 from train.losses import LOSSES, implicit_reward, smoothed
 from train.network import Network, PromptTable
 
@@ -183,9 +184,7 @@ class ReferenceErrors:
     """
 
     def __init__(self, file: Path, pairs: Sequence[PreferencePair], positions: int) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab") as opened:
-            opened.truncate(max(opened.tell(), 8 * positions))  # grows with zeros that take no room on the disk
+        make_room(file, 8 * positions)
         self._errors = np.memmap(file, np.float32, "r+", shape=(positions, 2))
         self._exchanged = torch.tensor([_is_exchanged(pair) for pair in pairs])  # (N,) bool
 

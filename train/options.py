@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -31,12 +32,15 @@ from train.losses import LOSSES
 CACHE_FOLDER = "cache"
 
 
-def add_place_flags(parser: argparse.ArgumentParser) -> None:
-    """Which family, and where things lie."""
+def add_place_flags(parser: argparse.ArgumentParser, clips: bool = True) -> None:
+    """Which family, and where things lie. clips: whether the trainer also makes adapters for clips."""
     environment = os.environ
     add = parser.add_argument_group("of what, and where to").add_argument
     add("--family", default=environment.get("NPO_FAMILY", "emoji"), help=f"one of {', '.join(FAMILIES)} (%(default)s)")
-    add("--modality", default="image", metavar="STR", help=f"one of {', '.join(MODALITIES)} (%(default)s)")
+    if clips:
+        add("--modality", default="image", metavar="STR", help=f"one of {', '.join(MODALITIES)} (%(default)s)")
+    else:
+        parser.set_defaults(modality="image")
     add("--database-url", default=environment.get("NPO_DATABASE_URL", DEFAULT_URL), help="(%(default)s)")
     add("--data-dir", type=Path, default=Path(environment.get("NPO_DATA_DIR", DEFAULT_DATA_DIR)), help="(%(default)s)")
     add("--output-dir", type=Path, help="folder for the adapter (a new one in DATA_DIR/adapters)")
@@ -47,12 +51,14 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="say what would be trained on and stop")
 
 
-def add_training_flags(parser: argparse.ArgumentParser) -> None:
-    """How to train: one flag for each setting that people change."""
+def add_training_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """How to train: one flag for each setting that people change, but those `without` a meaning for the trainer."""
     defaults = {entry.name: entry.default for entry in fields(TrainConfig)}
     group = parser.add_argument_group("how to train")
 
     def add(name: str, text: str, kind: type = str) -> None:
+        if name.replace("-", "_") in without:
+            return
         default = defaults[name.replace("-", "_")]
         shown = "" if default is None else f" ({default})"
         group.add_argument(f"--{name}", type=kind, default=default, metavar=kind.__name__.upper(), help=text + shown)
@@ -87,7 +93,9 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("early-stop", "stop after so many validations without a better held-out accuracy", int)
     add("gradient-checkpointing", f"less memory, a third more time: one of {', '.join(SWITCH)}")
     add("compile", f"torch.compile, one of {', '.join(SWITCH)}")
-    group.add_argument("--share-reference", action="store_true", help="keep the reference's errors for the next run")
+    if "share_reference" not in without:
+        text = "keep the reference's errors for the next run"
+        group.add_argument("--share-reference", action="store_true", help=text)
     group.add_argument("--shard-base", action="store_true", help="of several processes each keeps a share of the base")
     add("track-with", f"also log to one of {', '.join(TRACKERS)}")
     group.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output-dir")

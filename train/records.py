@@ -111,15 +111,24 @@ def table(rows: Sequence[dict[str, float]]) -> str:
     return content.getvalue()
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Where the examples of a run come from, in order: those it is trained on, and those that only measure it."""
+
+    trained_on: Sequence[str]
+    held_out: Sequence[str] = ()
+
+
 def write_records(
-    config: TrainConfig, facts: dict[str, Any], sources: Sequence[str], adapter: Path | None = None
+    config: TrainConfig, facts: dict[str, Any], sources: Sources, adapter: Path | None = None
 ) -> dict[str, Any]:
     """config.json and provenance.json, at the start; with the adapter's sha256 once it is finished."""
     provenance = {
         "family": config.family,
         "role": config.role,
         **facts,
-        "sources": list(sources),
+        "sources": list(sources.trained_on),
+        "held_out_sources": list(sources.held_out),
         "versions": {"python": python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
     }
     if adapter is not None:
@@ -130,12 +139,16 @@ def write_records(
     return provenance
 
 
-def read_sources(output_dir: Path) -> list[str] | None:
-    """Which preferences the run in `output_dir` began with, in order; None where no run began."""
+def read_sources(output_dir: Path) -> Sources | None:
+    """Which preferences the run in `output_dir` began with; None where no run began.
+
+    Runs of earlier versions did not write down what they held out: theirs is read as nothing.
+    """
     file = output_dir / PROVENANCE_FILE_NAME
     if not file.is_file():
         return None
     try:
-        return [str(source) for source in json.loads(file.read_text(encoding="utf-8"))["sources"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return Sources(*(list(map(str, part)) for part in (found["sources"], found.get("held_out_sources", []))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file} cannot be read ({error}); start without --resume.") from None

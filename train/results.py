@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from npo_core.errors import InputError
+from npo_core.adapters import ADAPTER_FILE_NAME
 from npo_core.weights import LowRankWeights, save_adapter
-from train.config import TrainConfig
-from train.files import replacing, write_json, write_text
-from train.records import write_records
+from train.config import OF_PAIRS, TrainConfig
+from train.files import in_one_sentence, replacing, write_json, write_text
+from train.records import Sources, write_records
 
 COMFYUI_FILE_NAME = "comfyui_lora.safetensors"
 CURVES_FILE_NAME = "curves.png"
@@ -23,27 +23,34 @@ CARD_FILE_NAME = "README.md"
 METHODS = {"negative": "NPO", "aligned": "DPO"}
 
 
+@dataclass(frozen=True)
+class About:
+    """What a model card says of how the adapter came about. trained_on: on what, and after which paper; examples: what
+    a step sees so many of, "pairs" where there are any."""
+
+    method: str
+    trained_on: str
+    examples: str = "examples"
+
+
 def write_results(
     config: TrainConfig,
+    about: About,
     facts: dict[str, Any],
-    sources: Sequence[str],
+    sources: Sources,
     weights: LowRankWeights,
     metrics: dict[str, Any],
     rows: Sequence[dict[str, float]],
 ) -> Path:
     """All files of a finished run into `config.output_dir`; returns the adapter's. Raises InputError on a full disk."""
     folder = config.output_dir
-    try:
+    with in_one_sentence(folder / ADAPTER_FILE_NAME):
         path = save_adapter(weights, folder)
-        save_comfyui(weights, folder)
-    except OSError as error:
-        raise InputError(
-            f"The adapter cannot be written to {folder} ({error.strerror or error}); make room and go on with --resume."
-        ) from None
+    save_comfyui(weights, folder)
     write_json(folder / "metrics.json", metrics)
     draw_curves(rows, folder / CURVES_FILE_NAME)
     provenance = write_records(config, facts, sources, path)
-    write_text(folder / CARD_FILE_NAME, model_card(config, provenance, metrics))
+    write_text(folder / CARD_FILE_NAME, model_card(config, about, provenance, metrics))
     return path
 
 
@@ -57,10 +64,8 @@ def save_comfyui(weights: LowRankWeights, folder: Path) -> Path:
         tensors[f"{key}.lora_up.weight"] = layer.b.detach().cpu().contiguous()
         tensors[f"{key}.alpha"] = torch.tensor(layer.scale * layer.rank)
     file = folder / COMFYUI_FILE_NAME
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    save_file(tensors, partial)
-    partial.chmod(0o644)  # safetensors writes 0600
-    os.replace(partial, file)
+    with replacing(file) as opened:
+        opened.write(save(tensors))  # safetensors' own writing turns a full disk into an error of its own
     return file
 
 
@@ -91,12 +96,13 @@ def draw_curves(rows: Sequence[dict[str, float]], file: Path) -> None:
         figure.savefig(opened, format="png", dpi=110)
 
 
-def model_card(config: TrainConfig, provenance: dict[str, Any], metrics: dict[str, Any]) -> str:
+def model_card(config: TrainConfig, about: About, provenance: dict[str, Any], metrics: dict[str, Any]) -> str:
     """A model card in the Hub's layout; every number in it is from this run."""
-    method = METHODS[config.role]
     kind = "negative" if config.role == "negative" else "preference-aligned"
-    numbers = {name: value for name, value in metrics.items() if name != "history" and value is not None}
-    settings = {name: value for name, value in config.as_json().items() if value is not None}
+    known = {name: value for name, value in metrics.items() if name != "history" and value is not None}
+    numbers = {name.replace("pairs", about.examples): value for name, value in known.items()}
+    silent = () if about.examples == "pairs" else OF_PAIRS
+    settings = {name: value for name, value in config.as_json().items() if value is not None and name not in silent}
     use = (
         "It answers the negative prompt in classifier-free guidance, in the place of the model itself; it is not meant "
         "to answer a prompt.\n\n"
@@ -114,22 +120,21 @@ def model_card(config: TrainConfig, provenance: dict[str, Any], metrics: dict[st
             "tags: [lora, diffusion-npo]",
             "---",
             "",
-            f"# {method} adapter for {config.family}",
+            f"# {about.method} adapter for {config.family}",
             "",
-            f"A {kind} LoRA of rank {config.rank}, trained on {len(provenance['sources'])} preferences "
-            f"(arXiv {'2505.11245' if config.role == 'negative' else '2311.12908'}).",
+            f"A {kind} LoRA of rank {config.rank}, trained on {about.trained_on}.",
             "",
             use,
             "",
-            f"`{COMFYUI_FILE_NAME}` is the same LoRA under the key names of ComfyUI. `provenance.json` lists the "
-            "preferences it was trained on.",
+            f"`{COMFYUI_FILE_NAME}` is the same LoRA under the key names of ComfyUI. `provenance.json` lists "
+            "what it was trained on, one by one.",
             "",
             "## Numbers of this run",
             "",
             *_rows(numbers, ("metric", "value")),
             "",
-            "Loss, accuracy and errors are those of training, means over its last tenth; they say whether the adapter "
-            "learned its pairs, not whether pictures are better. `python -m train.evaluate` measures that.",
+            "What is called final is a mean over the last tenth of training; it says whether the adapter learned its "
+            f"{about.examples}, not whether pictures are better. `python -m train.evaluate` measures that.",
             "",
             "## Settings",
             "",

@@ -28,6 +28,8 @@ from train.draws import DrawPlan
 from train.loop import train_objective
 from train.network import Network, PromptTable, encode_prompts
 from train.objectives import timestep_bounds
+from train.records import Sources
+from train.results import About
 from train.run import Task, TrainResult
 from train.sampling import DdimPath
 from train.scorers import DifferentiableScorer, Scorer
@@ -139,6 +141,13 @@ class RewardObjective:
         return pixels
 
 
+def _about(config: TrainConfig, prompts: Sequence[str]) -> About:
+    turned = ", turned round" if config.role == "negative" and config.through_guidance is None else ""
+    papers = "arXiv 2309.17400" + (" and 2505.11245" if config.role == "negative" else "")
+    trained_on = f"{len(prompts)} prompts by the gradient of a reward{turned}, without any votes (after {papers})"
+    return About("Reward-gradient", trained_on, "pictures")
+
+
 def train_on_reward(
     config: TrainConfig,
     family: ModelFamily,
@@ -163,6 +172,6 @@ def train_on_reward(
 
     sources = [f"prompt:{prompt}" for prompt in prompts]
     facts = {"prompts_sha256": hashlib.sha256("\n".join(prompts).encode()).hexdigest()}
-    task = Task(make, len(prompts), sources, {**facts, **more_facts})
+    task = Task(make, len(prompts), Sources(sources), {**facts, **more_facts}, _about(config, prompts))
     beside = aligned if config.through_guidance is not None else None
     return train_objective(config, task, pipeline, validators=watch, aligned=beside)

@@ -31,13 +31,14 @@ from train.optimizers import make_optimizer
 from train.records import (
     METRICS_FILE_NAME,
     Checkpoint,
+    Sources,
     load_checkpoint,
     save_checkpoint,
     summarise,
     table,
     write_records,
 )
-from train.results import write_results
+from train.results import About, write_results
 from train.sharding import average_gradients, shard_frozen
 from train.speed import plan_speed
 from train.validation import Validator
@@ -77,12 +78,13 @@ OnStep = Callable[[StepMetrics], None]
 @dataclass(frozen=True)
 class Task:
     """What to train on. make: builds the objective once the network stands. examples: how many there are; sources:
-    where they come from, for the records. facts: what makes this data this data."""
+    where they come from, for the records. facts: what makes this data this data. about: for the model card."""
 
     make: MakeObjective
     examples: int
-    sources: Sequence[str]
+    sources: Sources
     facts: dict[str, Any]
+    about: About
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -169,7 +171,7 @@ class Run:
                 if self._due(config.log_every) or self.step == config.max_train_steps:
                     self._log(speed, bar)
                 if self._due(config.validate_every):
-                    self._validate()
+                    self._validate(self.validators)
                 if self._due(config.checkpoint_every):
                     self._save_checkpoint()
         return self._finish(time.perf_counter() - started, (self.step - first) * config.batch_size)
@@ -259,12 +261,19 @@ class Run:
         if self.config.track_with:
             self.accelerator.log(values, step=self.step)
 
-    def _validate(self) -> None:
-        """Asks the validators about the weights that would be kept now."""
+    def _measure_the_end(self) -> None:
+        """Held-out pairs once more where the last step was not one to validate at, so that what is said of the result
+        is measured on it. After the last checkpoint: a run that is given more steps goes on as if it had not been."""
+        measured = bool(self.rows) and self.rows[-1]["step"] == self.step and "held_out_accuracy" in self.rows[-1]
+        if self.config.validate_every is not None and not measured:
+            self._validate([validator for validator in self.validators if validator.everywhere])
+
+    def _validate(self, validators: Sequence[Validator]) -> None:
+        """Asks `validators` about the weights that would be kept now."""
         self._check_finite()
         values: dict[str, float] = {}
         with self._result_weights():
-            for validator in self.validators:
+            for validator in validators:
                 # a sharded base runs in all processes together or not at all
                 if validator.everywhere or (self.accelerator.is_main_process and not self.config.shard_base):
                     values |= validator.measure(self.step, lambda: peft_adapter(self.unet), self.config.output_dir)
@@ -291,7 +300,8 @@ class Run:
             return
         found = load_checkpoint(self.config, self.task.facts)
         if found is None:
-            logger.info("No checkpoint in %s: starting from the first step.", self.config.output_dir)
+            if self.accelerator.is_main_process:
+                logger.info("No checkpoint in %s: starting from the first step.", self.config.output_dir)
             return
         if len(found.weights) != len(self.weights):
             raise InputError(f"The checkpoint in {self.config.output_dir} is of another model; start without --resume.")
@@ -307,7 +317,10 @@ class Run:
         self.step = self.checked = found.step
         self.history = list(found.history.to(device))
         self.rows = found.rows
-        if found.best is not None:
+        measured = any(validator.everywhere for validator in self.validators)
+        if found.best is not None and not measured and self.accelerator.is_main_process:
+            logger.info("Which pairs were held out was not written down: from here on nothing is measured on them.")
+        if found.best is not None and measured:
             accuracy, step, weights = found.best
             self.best = (accuracy, step, [weight.to(device) for weight in weights])
 
@@ -331,6 +344,7 @@ class Run:
     def _finish(self, elapsed_s: float, examples_seen: int) -> TrainResult:
         config = self.config
         self._save_checkpoint()
+        self._measure_the_end()
         history = torch.stack(self.history).cpu()
         metrics = {
             "steps": self.step,
@@ -340,13 +354,16 @@ class Run:
             "pairs_per_s": round(examples_seen / elapsed_s, 2) if examples_seen else None,
             **summarise(self.names, history, config.log_every),
         }
+        chosen = self.best if self._stalled() else None
         if self.best is not None:
-            metrics |= {"held_out_accuracy": self.best[0], "best_step": self.best[1]}
-        kept = self.best[2] if self._stalled() and self.best else self.ema
+            accuracy = self.rows[-1]["held_out_accuracy"] if chosen is None else chosen[0]
+            metrics |= {"held_out_accuracy": accuracy}  # of the weights that are kept; the best may be others'
+            metrics |= {"best_held_out_accuracy": self.best[0], "best_step": self.best[1]}
+        kept = self.ema if chosen is None else chosen[2]
         if self.accelerator.is_main_process:
             with _Swapped(self.weights, kept):
                 weights = peft_adapter(self.unet)
-                write_results(config, self.task.facts, self.task.sources, weights, metrics, self.rows)
+                write_results(config, self.task.about, self.task.facts, self.task.sources, weights, metrics, self.rows)
         self.accelerator.wait_for_everyone()
         if config.track_with:
             self.accelerator.end_training()

@@ -27,7 +27,7 @@ from npo_core.console import hush_libraries
 from npo_core.errors import InputError
 from npo_core.families import ModelFamily
 from train.cli import aligned_for, validators
-from train.config import TrainConfig, check_config
+from train.config import OF_PAIRS, TrainConfig, check_config
 from train.jobs import Job, carry_out, exit_status_of
 from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
 
@@ -60,8 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--sampling-steps", type=int, default=SAMPLING_STEPS, help="of a complete picture (%(default)s)")
     add("--keep-steps", type=int, default=KEEP_STEPS, help="after how many of them to stop (%(default)s)")
     add("--sampling-guidance", type=float, default=1.0, help="1 is the model by itself (%(default)s)")
-    add_place_flags(parser)
-    add_training_flags(parser)
+    add_place_flags(parser, clips=False)
+    add_training_flags(parser, without=(*OF_PAIRS, "early_stop", "through_guidance"))
     return parser
 
 
@@ -132,6 +132,8 @@ def train_on_truncated(
     from train.loop import train_objective
     from train.network import encode_prompts
     from train.objectives import DenoisingObjective
+    from train.records import Sources
+    from train.results import About
     from train.run import Task
 
     pipeline = load_pipeline(family)
@@ -144,7 +146,12 @@ def train_on_truncated(
         return DenoisingObjective(config, pictures, table, network)
 
     facts = {"prompts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(), "truncation": str(samples)}
-    task = Task(make, len(texts), [f"prompt:{prompt}" for prompt in prompts], facts)
+    trained_on = (
+        f"{len(texts)} unfinished pictures that the base drew of {len(prompts)} prompts, without any votes (after "
+        "Self-NPO, arXiv 2505.11777)"
+    )
+    about = About(METHOD, trained_on, "pictures")
+    task = Task(make, len(texts), Sources([f"prompt:{prompt}" for prompt in prompts]), facts, about)
     return train_objective(config, task, pipeline, validators=validators(config, family, prompts, aligned))
 
 

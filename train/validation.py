@@ -8,10 +8,11 @@ from typing import Protocol
 
 import torch
 
-from npo_core.adapters import Role, adapter_file
+from npo_core.adapters import ADAPTER_FILE_NAME, Role, adapter_file
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image
 from npo_core.weights import LowRankWeights, save_adapter
+from train.files import in_one_sentence, replacing
 from train.grids import draw_grid
 from train.objectives import PreferenceObjective
 from train.scorers import Scorer
@@ -71,12 +72,14 @@ class PictureGrid:
     def measure(self, step: int, adapter: Callable[[], LowRankWeights], output_dir: Path) -> dict[str, float]:
         """Writes validation/step_000100.png; validation_win_rate where the family has a scorer."""
         folder = output_dir / "validation"
-        save_adapter(adapter(), folder)
+        with in_one_sentence(folder / ADAPTER_FILE_NAME):
+            save_adapter(adapter(), folder)
         self._generator.use_adapter(adapter_file(folder, self._role))
         rows = []
         for made in self._generator.generate_batch(self._requests):
             rows.append([open_image(sample.media) for sample in made.samples])
-        draw_grid(rows).save(folder / f"step_{step:06d}.png")
+        with replacing(folder / f"step_{step:06d}.png") as opened:
+            draw_grid(rows).save(opened, format="png")
         if self._scorer is None:
             return {}
         prompts = [request.prompt for request in self._requests]

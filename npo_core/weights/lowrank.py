@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from npo_core.adapters import ADAPTER_FILE_NAME
@@ -71,7 +71,7 @@ def peft_adapter(unet: nn.Module, adapter_name: str = "default") -> LowRankWeigh
 def save_adapter(weights: LowRankWeights, folder: str | Path) -> Path:
     """Writes `weights` in the layout that `pipeline.load_lora_weights(folder)` of diffusers reads; returns the file.
 
-    The file appears complete or not at all, so that a running app can load it at any time.
+    The file appears complete or not at all, so that a running app can load it at any time; OSError on a full disk.
     """
     tensors = {}
     for name, layer in weights.layers.items():
@@ -83,9 +83,12 @@ def save_adapter(weights: LowRankWeights, folder: str | Path) -> Path:
     file = folder / ADAPTER_FILE_NAME
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     # One entry only: safetensors writes several in random order, and equal weights should be equal files.
-    save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(config, sort_keys=True)})
-    partial.chmod(0o644)  # safetensors writes 0600, which an app under another user could not read
-    os.replace(partial, file)
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(config, sort_keys=True)})
+    try:
+        partial.write_bytes(content)  # not safetensors' save_file: on a full disk this is an OSError, as for any file
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
     return file
 
 

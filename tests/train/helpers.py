@@ -68,8 +68,8 @@ def weights_in(adapter: Path) -> list[tuple[str, bytes, bytes, float]]:
     return [(name, layer.a.numpy().tobytes(), layer.b.numpy().tobytes(), layer.scale) for name, layer in layers.items()]
 
 
-def vote_in_store(store: Store, family: ModelFamily, choices: str, modality: str = "image") -> None:
-    """One comparison and one vote for each letter: l(eft), r(ight), t(ie), b(oth bad), s(kip)."""
+def vote_in_store(store: Store, family: ModelFamily, choices: str, modality: str = "image", **options: Any) -> None:
+    """A comparison and a vote for each letter: l(eft), r(ight), t(ie), b(oth bad), s(kip); options of each ballot."""
     shape = CLIP_SHAPE if modality == "video" else SHAPE
     names = {"l": "left", "r": "right", "t": "tie", "b": "both_bad", "s": "skip"}
     person = store.create_participant()
@@ -87,4 +87,4 @@ def vote_in_store(store: Store, family: ModelFamily, choices: str, modality: str
             for variant in VARIANTS
         ]
         ids = store.add_generations(made)
-        cast(store, person, ids[0], ids[1], names[letter])
+        cast(store, person, ids[0], ids[1], names[letter], **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 import train.dpo
 import train.npo
@@ -26,7 +28,8 @@ from npo_core.generator import GenerationRequest, Generator
 from npo_core.media import open_image, sha256_file
 from npo_core.pipelines import load_pipeline
 from npo_core.weights import save_adapter
-from tests.collection.helpers import open_store
+from tests.collection.helpers import cast, open_store
+from tests.collection.studies import make_study
 from tests.tiny import tiny_family, tiny_weights
 from tests.train.helpers import Brightness, small_config, vote_in_store, weights_in
 from train.aligned import aligned_in_use
@@ -34,6 +37,7 @@ from train.cli import default_steps
 from train.data import from_store
 from train.loop import train_adapter
 from train.network import hash_weights
+from train.run import Run
 from train.scorers import SCORERS
 
 FLAGS = ("--family --database-url --output-dir --max-train-steps --loss --beta-dpo --rank --learning-rate --seed "
@@ -62,6 +66,22 @@ def arguments(tmp_path: Path, *more: str) -> list[str]:
     return [*where.split(), *how.split(), *more]
 
 
+class PulledPlugError(Exception):
+    """Stands for a fault in the middle of a run."""
+
+
+def pull_plug_at(step: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """The next runs end with `error` when they come to `step`."""
+    whole = Run._train_step
+
+    def until(run: Run) -> Tensor:
+        if run.step == step:
+            raise error("the plug was pulled")
+        return whole(run)
+
+    monkeypatch.setattr(Run, "_train_step", until)
+
+
 def test_npo_trains_on_the_picks_and_registers_the_negative_adapter(
     tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +91,7 @@ def test_npo_trains_on_the_picks_and_registers_the_negative_adapter(
     assert "3 pairs on 3 prompts, reversed" in said
     assert "Left out: 1 tie, 1 both_bad" in said
     assert "examples/s" in said
+    assert said.count("Speed: on cpu nothing is chosen, only what was asked for.\n") == 1
     (adapter,) = store.adapters("tiny", "negative")
     assert adapter.name.startswith("NPO from 3 picks, ")
     assert Path(adapter.path).is_file()
@@ -129,11 +150,12 @@ def test_a_dry_run_says_what_it_would_train_on_and_leaves_nothing(
 
 
 def test_an_interrupted_run_goes_on_with_the_picks_it_began_with(
-    tmp_path: Path, tiny: ModelFamily, store: Store
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vote_in_store(store, tiny, "lrl")
     there = ("--output-dir", str(tmp_path / "out"))
-    assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "2")) == 0
+    assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "2", "--resume")) == 0
+    assert capsys.readouterr().out.count(f"No checkpoint in {tmp_path / 'out'}: starting from the first step.\n") == 1
     vote_in_store(store, tiny, "llll")  # more picks arrive before it goes on
     assert train.npo.main(arguments(tmp_path, *there, "--max-train-steps", "4", "--resume")) == 0
     assert len(json.loads((tmp_path / "out" / "provenance.json").read_text())["sources"]) == 3
@@ -220,6 +242,54 @@ def test_runs_that_follow_no_picks_keep_the_base_s_hash_through_guidance(
     assert made.get("aligned_sha256") == (sha256_file(locate_adapter(str(tiny.aligned))) if reward else None)
 
 
+def test_an_interrupted_run_goes_on_with_its_held_out_pairs(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """8 of the 24 picks are held out: more picks that arrive meanwhile change neither side."""
+    vote_in_store(store, tiny, "lr" * 12)
+    flags = "--min-pairs 20 --held-out 0.5 --validate-every 2 --checkpoint-every 2 --max-train-steps 6"
+    how = flags.split()
+    assert train.npo.main(arguments(tmp_path, "--output-dir", str(tmp_path / "whole"), *how)) == 0
+    there = ("--output-dir", str(tmp_path / "broken"))
+    with pytest.MonkeyPatch.context() as patch:
+        pull_plug_at(5, patch)
+        assert train.npo.main(arguments(tmp_path, *there, *how)) == 130
+    vote_in_store(store, tiny, "lll")
+    capsys.readouterr()
+    assert train.npo.main(arguments(tmp_path, *there, *how, "--resume")) == 0
+    said = capsys.readouterr().out
+    assert "16 pairs on 2 prompts" in said
+    assert "Held out: 8 pairs" in said
+    assert weights_in(tmp_path / "broken") == weights_in(tmp_path / "whole")
+    rows = [list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("broken", "whole")]
+    measured = [[(row["step"], row["held_out_accuracy"]) for row in each] for each in rows]
+    assert measured[0] == measured[1]
+    assert all(accuracy for _, accuracy in measured[0])
+
+
+def test_a_run_whose_records_name_no_held_out_pairs_goes_on(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As earlier versions left them: fewer picks than --min-pairs are enough for a run that began with more."""
+    vote_in_store(store, tiny, "lr" * 6)
+    how = ["--min-pairs", "12", "--held-out", "0.5", "--validate-every", "2", "--max-train-steps", "4"]
+    there = ("--output-dir", str(tmp_path / "out"))
+    with pytest.MonkeyPatch.context() as patch:
+        pull_plug_at(3, patch)
+        assert train.npo.main(arguments(tmp_path, *there, *how, "--checkpoint-every", "2")) == 130
+    records = tmp_path / "out" / "provenance.json"
+    older = json.loads(records.read_text())
+    assert len(older["held_out_sources"]) == 4
+    del older["held_out_sources"]
+    records.write_text(json.dumps(older))
+    capsys.readouterr()
+    assert train.npo.main(arguments(tmp_path, *there, *how, "--resume")) == 0
+    assert "Which pairs were held out was not written down" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["steps"] == 4
+    assert "held_out_accuracy" not in metrics
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -230,6 +300,7 @@ def test_runs_that_follow_no_picks_keep_the_base_s_hash_through_guidance(
         (["--max-train-steps", "0"], "The number of training steps is 0"),
         (["--min-pairs", "0"], "The least number of pairs is 0"),
         (["--resume"], "give its folder with --output-dir"),
+        (["--early-stop", "2", "--validate-every", "1"], "there are none; give --held-out SHARE"),
         (["--output-dir", "/proc/nowhere"], "cannot be written"),
         (["--database-url", "sqlite:////proc/no/npo.db"], "/proc/no/npo.db"),
         (["--database-url", "mystery://x"], "mystery"),
@@ -251,6 +322,45 @@ def test_bad_input_gets_one_sentence_and_exit_status_2(
     assert error.count("\n") == 1
 
 
+def test_the_aligned_model_is_not_trained_through_guidance(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be the negative branch that is trained, and put to use as the aligned model."""
+    vote_in_store(store, tiny, "lll")
+    assert train.dpo.main(arguments(tmp_path, "--through-guidance", "4")) == 2
+    assert capsys.readouterr().err == (
+        "error: What is trained through guidance is the negative model; leave --through-guidance out.\n"
+    )
+    assert store.adapters() == []
+
+
+def test_a_share_that_holds_everything_back_is_one_sentence(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    assert train.npo.main(arguments(tmp_path, "--held-out", "0.99")) == 2
+    assert capsys.readouterr().err == (
+        "error: --held-out 0.99 holds back every pair (3, of 3 prompts) and leaves none to train on; give a smaller "
+        "share, or collect picks on more prompts.\n"
+    )
+
+
+def test_a_study_without_enough_picks_is_named(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrl")  # in no study
+    make_study(store, name="spring")
+    make_study(store, name="summer")
+    vote_in_store(store, tiny, "lr", study="summer")
+    for study, sentence in {
+        "autumn": "There is no study 'autumn'; `python -m collection study list` shows them.",
+        "spring": "In the study 'spring' nobody has voted on tiny in modality image; collect picks there, or leave",
+        "summer": "The study 'summer' has 2 usable picks for tiny and training wants 3; collect 1 more in it, lower",
+    }.items():
+        assert train.npo.main(arguments(tmp_path, "--study", study)) == 2
+        assert capsys.readouterr().err.startswith(f"error: {sentence}")
+
+
 def test_a_finished_adapter_is_not_overwritten(
     tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,12 +371,51 @@ def test_a_finished_adapter_is_not_overwritten(
     assert "already holds an adapter" in capsys.readouterr().err
 
 
-def test_a_failed_training_is_noted(
-    tmp_path: Path, tiny: ModelFamily, store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [PulledPlugError, KeyboardInterrupt])
+def test_a_training_that_fails_midway_is_noted(
+    tmp_path: Path,
+    tiny: ModelFamily,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException],
 ) -> None:
     vote_in_store(store, tiny, "lll")
-    assert train.npo.main(arguments(tmp_path, "--batch-size", "5", "--gradient-accumulation-steps", "2")) == 2
+    pull_plug_at(2, monkeypatch, error)
+    there = str(tmp_path / "out")
+    if error is KeyboardInterrupt:
+        assert train.npo.main(arguments(tmp_path, "--output-dir", there)) == 130
+        assert f"Interrupted; go on with --resume --output-dir {there}" in capsys.readouterr().err
+    else:
+        with pytest.raises(error):
+            train.npo.main(arguments(tmp_path, "--output-dir", there))
+    (run,) = store.training_runs("tiny", "negative")
+    assert (run.status, run.metrics, len(run.vote_ids)) == ("failed", {"error": "the plug was pulled"}, 3)
     assert store.adapters() == []
+    assert not (tmp_path / "out" / "pytorch_lora_weights.safetensors").exists()
+
+
+def test_picks_of_one_person_train_and_are_said_to_be_one_person_s(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    assert train.npo.main(arguments(tmp_path, "--min-votes", "2")) == 2
+    assert capsys.readouterr().err == (
+        "error: All votes on tiny are of one person and 2 votes a pair were asked for; ask others to vote, or lower "
+        "--min-votes.\n"
+    )
+    remark = "All picks are of one person: this adapter will learn that person's taste."
+    assert train.npo.main(arguments(tmp_path)) == 0
+    assert remark in capsys.readouterr().out
+    (adapter,) = store.adapters("tiny", "negative")
+    assert "trained on 3 preference pairs from 3 votes (" in (Path(adapter.path).parent / "README.md").read_text()
+    first, second, _ = (made.id for made in store.comparison("comparison 0"))
+    assert first is not None
+    assert second is not None
+    cast(store, store.create_participant(), first, second, "left")
+    assert train.npo.main(arguments(tmp_path, "--output-dir", str(tmp_path / "two"))) == 0
+    assert remark not in capsys.readouterr().out
+    assert "trained on 3 preference pairs from 4 votes (" in (tmp_path / "two" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", [train.npo, train.dpo])

@@ -79,6 +79,29 @@ def test_held_out_accuracy_is_measured_and_written(tmp_path: Path, pipeline: Sta
     assert result.metrics["held_out_accuracy"] > 0.7
 
 
+@pytest.mark.parametrize("every", [2, 3])  # the last of 8 steps is one to validate at, or is not
+def test_the_held_out_accuracy_is_that_of_the_weights_that_are_kept(
+    tmp_path: Path, pipeline: StableDiffusionPipeline, every: int
+) -> None:
+    """What was learned is turned round before the last step: the best weights are earlier ones, the last are kept."""
+
+    def turn_round(metrics: StepMetrics) -> None:
+        if metrics.step == 7:
+            with torch.no_grad():
+                for name, weight in pipeline.unet.named_parameters():
+                    weight.mul_(-1.0 if "lora_B" in name else 1.0)
+
+    config = small_config(tmp_path, max_train_steps=8, batch_size=8, beta_dpo=50.0, validate_every=every)
+    metrics = train_adapter(config, random_pairs(8), pipeline, turn_round, held_out=random_pairs(6, seed=5)).metrics
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    measured = {int(row["step"]): float(row["held_out_accuracy"]) for row in rows if row["held_out_accuracy"]}
+    assert metrics["held_out_accuracy"] == pytest.approx(measured[8])
+    assert metrics["best_held_out_accuracy"] == pytest.approx(max(measured.values()))
+    assert measured[metrics["best_step"]] == max(measured.values())
+    assert metrics["best_held_out_accuracy"] > metrics["held_out_accuracy"]
+    assert f"| held_out_accuracy | {metrics['held_out_accuracy']:.5g} |" in (tmp_path / "README.md").read_text()
+
+
 def test_training_stops_when_held_out_pairs_gain_nothing_more_and_keeps_the_best(
     tmp_path: Path, pipeline: StableDiffusionPipeline
 ) -> None:
@@ -89,6 +112,7 @@ def test_training_stops_when_held_out_pairs_gain_nothing_more_and_keeps_the_best
     result = train_adapter(stopping, pairs, pipeline, held_out=reverse_pairs(pairs))
     assert result.metrics["steps"] < 30
     best = int(result.metrics["best_step"])
+    assert result.metrics["held_out_accuracy"] == result.metrics["best_held_out_accuracy"]
     assert result.metrics["steps"] == best + 3
     train_adapter(small_config(tmp_path / "short", **{**common, "max_train_steps": best}), pairs, pipeline)
     assert weights_in(tmp_path / "stopped") == weights_in(tmp_path / "short")

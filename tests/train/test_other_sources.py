@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,14 @@ def test_following_the_reward_moves_it_where_the_role_says(
     result = train_on_reward(config, tiny, PROMPTS, Brightness(), aligned)
     rewards = [row["reward"] for row in result.metrics["history"]]
     assert (np.mean(rewards[-3:]) > np.mean(rewards[:3])) == rises
+    turned = ", turned round" if role == "negative" and scale is None else ""
+    papers = "2309.17400 and 2505.11245" if role == "negative" else "2309.17400"
+    card = (tmp_path / "README.md").read_text()
+    assert "# Reward-gradient adapter for tiny" in card
+    assert (
+        f"trained on 3 prompts by the gradient of a reward{turned}, without any votes (after arXiv {papers})." in card
+    )
+    assert not re.search(r"pairs|preferences|\| loss \||beta_dpo", card)
 
 
 def test_self_npo_trains_on_truncated_samples_and_registers_on_request(
@@ -104,7 +113,24 @@ def test_self_npo_trains_on_truncated_samples_and_registers_on_request(
     with Store(f"sqlite:///{tmp_path}/npo.db", tmp_path / "data") as store:
         (adapter,) = store.adapters("tiny", "negative")
     assert adapter.name.startswith("Self-NPO from 3 prompts")
+    card = (Path(adapter.path).parent / "README.md").read_text()
+    assert "# Self-NPO adapter for tiny" in card
+    assert "trained on 6 unfinished pictures that the base drew of 3 prompts, without any votes (after Self-NPO" in card
+    assert "| pictures | 6 |" in card
+    assert not re.search(r"pairs|preferences|2505.11245|\| loss \||beta_dpo", card)
     assert load_adapter(adapter.path).layers
+
+
+@pytest.mark.parametrize(
+    "flag", ["--loss hinge", "--beta-dpo 7", "--through-guidance 4", "--modality video", "--early-stop 2"]
+)
+def test_self_npo_takes_no_flag_that_it_would_ignore(
+    prompts: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train.self_npo.main(["--family", "tiny", "--prompts", str(prompts), "--dry-run", *flag.split()])
+    assert stopped.value.code == 2
+    assert f"unrecognized arguments: {flag}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [train.npo, train.dpo])
@@ -115,7 +141,7 @@ def test_the_command_trains_on_pairs_that_a_scorer_ranked(
     how = "--reward-margin 0 --max-train-steps 2 --batch-size 2 --rank 2 --device cpu"
     assert command.main([*flags.split(), "--prompts", str(prompts), *how.split()]) == 0  # type: ignore[attr-defined]
     assert "6 pairs on 3 prompts" in capsys.readouterr().out
-    assert "trained on 6 preferences" in (tmp_path / "out" / "README.md").read_text()
+    assert "trained on 6 preference pairs (Diffusion-" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -147,6 +173,18 @@ def test_how_close_is_too_close_to_call_depends_on_the_scorer(
         ("--reward brightness --prompts /nowhere.txt", "cannot be read"),
         ("--reward hpsv2 --prompts PROMPTS", "needs the package hpsv2"),
         ("--from-db --reward-gradient", "give --reward too"),
+        *(
+            (f"--reward brightness --reward-gradient --prompts PROMPTS {flag}", f"{flag.split()[0]} is about pairs and")
+            for flag in (
+                "--loss hinge",
+                "--beta-dpo 7",
+                "--label-smoothing 0.1",
+                "--share-reference",
+                "--held-out 0.2",
+                "--early-stop 2 --validate-every 1",
+                "--pair-weights prompt",
+            )
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(

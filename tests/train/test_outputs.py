@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from npo_core.media import open_image
 from npo_core.weights import load_adapter
 from tests.tiny import tiny_family, tiny_pipeline
 from tests.train.helpers import random_pairs, small_config, weights_in
+from train.config import TRACKERS
 from train.data import reverse_pairs
 from train.jobs import push_to_hub
 from train.loop import train_adapter
@@ -71,7 +73,7 @@ def test_the_model_card_states_this_run_s_numbers(finished: Path) -> None:
     assert card.startswith("---\nbase_model: ")
     assert f"| final_loss | {metrics['final_loss']:.5g} |" in card
     assert provenance["adapter_sha256"] in card
-    assert "trained on 5 preferences" in card
+    assert "trained on 5 preference pairs (Diffusion-NPO, arXiv 2505.11245)." in card
     assert "| beta_dpo | 500 |" in card
 
 
@@ -180,6 +182,15 @@ def tiny_sdxl():  # type: ignore[no-untyped-def]  # a StableDiffusionXLPipeline,
 def test_what_is_not_installed_is_said_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pip install bitsandbytes"):
         train_adapter(small_config(tmp_path, optimizer="adamw8bit"), random_pairs(4), tiny_pipeline())
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_a_tracker_that_is_not_installed_is_said_before_the_run(tmp_path: Path, tracker: str) -> None:
+    if any(find_spec(package) for package in TRACKERS[tracker]):
+        pytest.skip(f"{tracker} is installed")
+    with pytest.raises(InputError, match=f"needs the package {tracker}; run pip install {tracker}, or leave"):
+        train_adapter(small_config(tmp_path, track_with=tracker), random_pairs(4), tiny_pipeline())
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_upload_that_fails_says_so_and_the_run_stays_finished(
