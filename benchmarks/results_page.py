@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.negative_settings import SELF_NPO_PROMPTS, reward_batch, reward_steps, self_npo_steps
-from npo_core.families import get_family
-from train.evaluate import as_markdown_shares
+from npo_core.families import EMOJI_FOLDER, get_family
+from train.evaluate import as_markdown, as_markdown_shares
 from train.files import replacing, write_text
 
 GREY, BLUE, ORANGE = "0.6", "tab:blue", "tab:orange"
@@ -48,7 +48,7 @@ def page(results: dict[str, Any]) -> str:
             "# Results on the emoji family",
             "",
             "Made by `python -m benchmarks.negatives` (every number on this page is filled in from "
-            "[results.json](results.json) by its second step). People are played by the family's scorer, wrong in "
+            "[results.json](results.json) and the reports beside the weights by its second step). People are played by the family's scorer, wrong in "
             f"{negatives['noise']:.0%} of their picks; the scorer is also the judge here, without noise. So this page "
             "tells whether the machinery learns what its raters say, not what people would say.",
             "",
@@ -59,6 +59,8 @@ def page(results: dict[str, Any]) -> str:
             "(Wilson for shares, normal for means).",
             "",
             *_trainings(training),
+            "",
+            *_by_evaluate(),
             "",
             "## The family as it ships",
             "",
@@ -148,6 +150,22 @@ def _trainings(training: dict[str, Any]) -> list[str]:
         f"steps of {reward_batch(batch)} pictures, minus the reward. All: rank {training['rank']} on "
         f"{training['targets']}, learning rate {training['learning_rate']:g}."
     ]
+
+
+def _by_evaluate() -> list[str]:
+    """What `python -m train.evaluate` measured of the shipped family; its reports lie beside the weights."""
+    reports = {
+        name: json.loads((EMOJI_FOLDER / f"{name}.json").read_text()) for name in ("evaluation", "evaluation_ablations")
+    }
+    return [
+        "## The paper's table",
+        "",
+        "Made apart from the rest, by `python -m train.evaluate` (commands and guidance sweep: "
+        "[the model card](../npo_core/emoji/README.md#measured)), with the LoRAs that ship, on "
+        "all held-out prompts and, for every variant, on 40 of them.",
+        "",
+        *(line for report in reports.values() for line in (*as_markdown(report).rstrip().splitlines(), "")),
+    ][:-1]
 
 
 def verdict_on_negatives(negatives: dict[str, Any]) -> list[str]:
