@@ -49,8 +49,9 @@ def page(results: dict[str, Any]) -> str:
             "",
             "Made by `python -m benchmarks.negatives` (every number on this page is filled in from "
             "[results.json](results.json) and the reports beside the weights by its second step). People are played by "
-            f"the family's scorer, wrong in {negatives['noise']:.0%} of their picks; the scorer is also the judge here, "
-            "without noise. So this page tells whether the machinery learns what its raters say, not what people would say.",
+            f"the family's scorer, wrong in {negatives['noise']:.0%} of their picks; the scorer is also the judge "
+            "here, without noise. So this page tells whether the machinery learns what its raters say, not what people "
+            "would say.",
             "",
             f"{setting['device']}, torch {setting['torch']}; {size['test_prompts']} held-out prompts (concepts that no "
             f"training pair shows), one seed each, the same noise for all contenders; {setting['steps']} DDIM steps, "
