@@ -180,7 +180,8 @@ class Api:
         Of pictures and clips together, and under `by_modality` of each apart.
         """
         apart = {modality: as_json(summary) for modality, summary in self._services.results_by_modality().items()}
-        return as_json(self._services.results()) | {"by_modality": apart}
+        together = apart.values() if len(apart) == 1 else [as_json(self._services.results())]  # one kind is all of them
+        return next(iter(together)) | {"by_modality": apart}
 
     def _service(self, family: str) -> Services:
         try:
