@@ -7,7 +7,7 @@ name a file with families of your own, NPO_HUB_DATASET a data set on the Hub tha
 NPO_SAFETY_CHECKER=off switches the safety checkers off (for research);
 NPO_ADMIN_PASSWORD, or the Hub names in NPO_ADMINS on a Space, say who may retrain from the page;
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where to serve. Exit status 2 means that one of them was wrong, 1 that
-the port is taken. SIGTERM and Ctrl-C let what runs be finished. service/limits.py has the settings of the limits.
+the port is taken. SIGTERM and Ctrl-C let what runs be finished. service/arena/limits.py has the settings of the limits.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from types import FrameType
 
 import gradio as gr
 
-from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
-from npo_core.custom_families import add_families
-from service import logs
-from service.admin import AdminGate
-from service.apart import start_apart
+from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
+from npo_core.catalog.custom_families import add_families
+from service.arena.limits import Limits, read_limits
 from service.errors import INPUT_ERRORS
-from service.hub_dataset import keep_votes
-from service.limits import Limits, read_limits
+from service.generation.low_priority import start_apart
+from service.operations import logs
+from service.operations.hub_dataset import keep_votes
+from service.operations.space import fetch_at_start
 from service.services import Services, open_lab
-from service.space import fetch_at_start
-from ui import about, api, compare, results, retrain, vote
-from ui.direct import add_endpoints
-from ui.door import Door
+from service.training.admin import AdminGate
+from ui.http import api
+from ui.http.firewall import Door
+from ui.http.monitoring import add_watch
+from ui.http.rest import add_endpoints
+from ui.pages import about, compare, results, retrain, vote
 from ui.theme import head, style, theme
-from ui.watch import add_watch
 
 NAME = "Diffusion-NPO Lab"
 PAGES: dict[str, tuple[str, Callable[[Services], gr.Blocks]]] = {  # path -> (title, build)

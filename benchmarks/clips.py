@@ -27,8 +27,8 @@ from diffusers import UNetMotionModel  # isort: skip
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from npo_core.clips import WINDOW_STRIDE
-from npo_core.routing import RoutedUNet, guided_rows
+from npo_core.routing.network import RoutedUNet, guided_rows
+from npo_core.sampling.clips import WINDOW_STRIDE
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS, Mix
 from npo_core.weights import LowRankLayer, LowRankWeights
 

@@ -36,11 +36,11 @@ from diffusers import (
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from npo_core.catalog.families import FAMILIES, ModelFamily
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES, ModelFamily
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.pipelines import free_unused
 from npo_core.requests import resolve_request
+from npo_core.sampling.pipelines import free_unused
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")

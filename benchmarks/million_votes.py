@@ -27,14 +27,14 @@ from pathlib import Path
 import psutil
 from sqlalchemy import func, insert, select, text, update
 
-from collection.comparisons import note_comparisons
-from collection.export import write_csv
-from collection.models import BallotRow, ComparisonRow, GenerationRow, ParticipantRow, VoteRow
-from collection.queries import batched
-from collection.records import ExportedVote
-from collection.report import summarise
+from collection.database.models import BallotRow, ComparisonRow, GenerationRow, ParticipantRow, VoteRow
+from collection.database.sql import batched
+from collection.formats.exporters import write_csv
+from collection.statistics.summary import summarise
 from collection.store import Store
-from collection.tallies import COUNTS, count_everything
+from collection.types import ExportedVote
+from collection.votes.comparisons import note_comparisons
+from collection.votes.vote_counts import COUNTS, count_everything
 from tests.collection.studies import enrol, make_study
 from tests.postgres import PostgresCluster
 

@@ -24,26 +24,26 @@ import numpy as np
 import torch
 
 from benchmarks.negative_settings import SELF_NPO_PROMPTS, reward_batch, reward_steps, self_npo_steps
-from collection.records import NewBallot
 from collection.store import Store
-from npo_core.adapters import AdapterFile, Role, adapter_file
+from collection.types import NewBallot
+from npo_core.catalog.adapter_files import AdapterFile, Role, adapter_file
+from npo_core.catalog.families import ModelFamily, get_family
 from npo_core.console import hush_libraries
-from npo_core.families import ModelFamily, get_family
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.media import open_image
+from npo_core.media.files import open_image
 from npo_core.weights import load_adapter
-from service.compare import generation_record
-from train.config import TrainConfig, fastest_precision
-from train.data import from_store, reverse_pairs, sources_of
+from service.arena.compare import generation_record
+from train.commands.flags import read_prompts
 from train.emoji.prompts import draw_prompts, pair_concepts
+from train.engine.config import TrainConfig, fastest_precision
+from train.engine.files import write_json
+from train.engine.loop import train_adapter
 from train.evaluate import cross_shares
-from train.files import write_json
-from train.grids import draw_grid
-from train.loop import train_adapter
-from train.options import read_prompts
-from train.reward import train_on_reward
-from train.scorers import load_scorer
-from train.scoring import Values, compare, score_requests, summarise
+from train.judging.grids import draw_grid
+from train.judging.scorers import load_scorer
+from train.judging.scoring import Values, compare, score_requests, summarise
+from train.objectives.reward import train_on_reward
+from train.pairs.pairs import from_store, reverse_pairs, sources_of
 from train.self_npo import Truncation, train_on_truncated
 
 HELD_OUT_PROMPTS = Path("train/emoji/prompt_lists/held_out_1005.txt")

@@ -103,8 +103,8 @@ def _vae(config: dict[str, Any]) -> Any:
 
 @functools.cache
 def _emoji() -> Any:
-    from npo_core.families import get_family
-    from npo_core.pipelines import load_pipeline
+    from npo_core.catalog.families import get_family
+    from npo_core.sampling.pipelines import load_pipeline
 
     with torch.device("cpu"):  # whatever the caller makes its models on
         return load_pipeline(get_family("emoji"))

@@ -42,11 +42,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.shapes import CASES, Case, random_fine_tune, random_lora
-from npo_core.batch import Recording
+from npo_core.catalog.families import get_family
 from npo_core.console import hush_libraries
-from npo_core.execution import LOW_RANK, WEIGHT_SETS
-from npo_core.families import get_family
-from npo_core.routing import RoutedUNet, guided_rows
+from npo_core.routing.batch import Recording
+from npo_core.routing.execution import LOW_RANK, WEIGHT_SETS
+from npo_core.routing.network import RoutedUNet, guided_rows
 from npo_core.variants import DEFAULT_VARIANTS, Mix, get_variant
 from npo_core.weights import AdapterWeights, FullWeights, LowRankLayer, LowRankWeights, fit, load_adapter
 

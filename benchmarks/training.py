@@ -28,16 +28,16 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from npo_core.catalog.families import get_family
 from npo_core.console import hush_libraries
-from npo_core.families import get_family
-from npo_core.pipelines import load_pipeline
-from train.config import TrainConfig, fastest_precision
-from train.data import PreferencePair
-from train.files import write_json
-from train.loop import train_adapter
-from train.losses import LOSSES, implicit_reward
-from train.model import ReferenceSwitch, fast_attention, trainable_lora
-from train.run import StepMetrics
+from npo_core.sampling.pipelines import load_pipeline
+from train.engine.config import TrainConfig, fastest_precision
+from train.engine.files import write_json
+from train.engine.loop import train_adapter
+from train.engine.run import StepMetrics
+from train.network.models import ReferenceSwitch, fast_attention, trainable_lora
+from train.objectives.losses import LOSSES, implicit_reward
+from train.pairs.pairs import PreferencePair
 
 WARM_UP = 3  # steps not counted
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("train.run").setLevel(logging.INFO)
+    logging.getLogger("train.engine.run").setLevel(logging.INFO)
     hush_libraries()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(options, Path(folder))

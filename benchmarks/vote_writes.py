@@ -38,9 +38,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from collection.models import VoteRow
-from collection.records import NewBallot
+from collection.database.models import VoteRow
 from collection.store import Store
+from collection.types import NewBallot
 from tests.collection.helpers import add_comparison
 from tests.postgres import PostgresCluster
 

@@ -26,11 +26,11 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from collection.design import plan_items
-from collection.plan import StudyPlan
-from collection.prompts import Prompt
-from collection.records import Generation
 from collection.store import Store
+from collection.studies.assignment import plan_items
+from collection.studies.prompts import Prompt
+from collection.studies.study_config import StudyPlan
+from collection.types import Generation
 from tests.postgres import PostgresCluster
 
 ROOT = Path(__file__).parents[1]

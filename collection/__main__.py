@@ -14,15 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
+from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
+from collection.database.faults import shown
 from collection.errors import InputError
-from collection.export import EXPORTERS, FOR_TRAINING, IMPORTERS
-from collection.faults import shown
-from collection.hub import push_to_hub
-from collection.records import ROLES
-from collection.report import as_json, as_text, summarise
+from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS
+from collection.formats.hub import push_to_hub
+from collection.statistics.summary import as_json, as_text, summarise
 from collection.store import Store
-from collection.study_commands import add_study_commands
+from collection.studies.commands import add_study_commands
+from collection.types import ROLES
 
 Command = Callable[[argparse.Namespace], int]
 MODALITY_NAMES = {"image": "pictures", "video": "clips"}

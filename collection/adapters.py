@@ -8,12 +8,11 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from collection import queries
-from collection.checks import check_one_of
-from collection.database import Database
+from collection.database.connection import Database, sql
+from collection.database.models import AdapterRow, PromotionRow, TrainingRunRow, new_id, now
 from collection.errors import InputError
-from collection.models import AdapterRow, PromotionRow, TrainingRunRow, new_id, now
-from collection.records import ROLES, RUN_STATUSES, AdapterRecord, Lineage, Role, RunStatus, TrainingRun
+from collection.types import ROLES, RUN_STATUSES, AdapterRecord, Lineage, Role, RunStatus, TrainingRun
+from collection.validate import check_one_of
 
 
 class Adapters(Database):
@@ -74,8 +73,8 @@ class Adapters(Database):
             return Lineage(adapter, None, ())
         run, parents = self.get_training_run(adapter.training_run_id), set()
         with self.reading() as session:
-            for some in queries.batched(run.vote_ids):
-                for pair in session.execute(queries.adapters_behind(some)):
+            for some in sql.batched(run.vote_ids):
+                for pair in session.execute(sql.adapters_behind(some)):
                     parents |= {parent for parent in pair if parent is not None}
         return Lineage(adapter, run, tuple(sorted(parents)))
 

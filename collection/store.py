@@ -15,20 +15,28 @@ from typing import Any, cast
 from sqlalchemy import select, update
 from sqlalchemy.orm import undefer
 
-from collection import queries
 from collection.adapters import Adapters
-from collection.ballots import POOL_STUDY, choose_least_judged, choose_pair
-from collection.casting import BALLOT_LIFE, issue_ballots, record_votes
-from collection.checks import check_latents
-from collection.comparisons import note_comparisons
+from collection.database import sql
+from collection.database.faults import patient
+from collection.database.models import (
+    BallotRow,
+    GenerationRow,
+    ParticipantRow,
+    VoteRow,
+    new_id,
+    now,
+    require_participant,
+)
 from collection.errors import InputError
-from collection.faults import patient
-from collection.models import BallotRow, GenerationRow, ParticipantRow, VoteRow, new_id, now, require_participant
-from collection.records import BallotView, Choice, Generation, NewBallot, Reveal
-from collection.results import Results
-from collection.studies import Studies
-from collection.tallies import counted
-from collection.upkeep import Upkeep
+from collection.maintenance.operations import Upkeep
+from collection.studies.participants import Studies
+from collection.types import BallotView, Choice, Generation, NewBallot, Reveal
+from collection.validate import check_latents
+from collection.votes.ballots import POOL_STUDY, choose_least_judged, choose_pair
+from collection.votes.casting import BALLOT_LIFE, issue_ballots, record_votes
+from collection.votes.comparisons import note_comparisons
+from collection.votes.vote_counts import counted
+from collection.votes.vote_queries import Results
 
 
 class Store(Studies, Results, Adapters, Upkeep):
@@ -124,7 +132,7 @@ class Store(Studies, Results, Adapters, Upkeep):
         """The ballots this person was issued on a comparison as it was made, oldest first; not those of the pool."""
         with self.reading() as session:
             found = session.execute(
-                queries.ballot_views()
+                sql.ballot_views()
                 .where(
                     BallotRow.comparison_id == comparison_id,
                     BallotRow.participant_id == participant_id,
@@ -151,15 +159,15 @@ class Store(Studies, Results, Adapters, Upkeep):
         with self.writing() as session:
             require_participant(session, participant_id, lock=True)  # two requests at once get one ballot
             theirs = {"participant_id": participant_id, "study": POOL_STUDY, "since": now() - BALLOT_LIFE}
-            unanswered = session.execute(queries.open_ballot(), theirs).first()
+            unanswered = session.execute(sql.open_ballot(), theirs).first()
             if unanswered is not None:
                 return BallotView(*unanswered)
             scope = {name: value for name, value in (("family", family), ("modality", modality)) if value is not None}
-            candidates = session.execute(queries.comparisons_to_judge(*scope), scope | theirs)
+            candidates = session.execute(sql.comparisons_to_judge(*scope), scope | theirs)
             comparison_id = choose_least_judged([(row[0], row[1]) for row in candidates], rng)
             if comparison_id is None:
                 return None
-            made = session.execute(queries.generations_of(), {"comparison_id": comparison_id}).all()
+            made = session.execute(sql.generations_of(), {"comparison_id": comparison_id}).all()
             pair = choose_pair([(row.id, row.variant) for row in made], rng)
             if pair is None:
                 return None

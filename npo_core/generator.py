@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from npo_core import hub
-from npo_core.adapters import AdapterFile, Role, adapter_file
+from npo_core.catalog import hub
+from npo_core.catalog.adapter_files import AdapterFile, Role, adapter_file
+from npo_core.catalog.families import MODALITIES, ModelFamily, get_family
 from npo_core.errors import InputError
-from npo_core.execution import check_routing
-from npo_core.families import MODALITIES, ModelFamily, get_family
-from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, png_bytes, sha256_hex
+from npo_core.media.files import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, png_bytes, sha256_hex
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
+from npo_core.routing.execution import check_routing
 
 if TYPE_CHECKING:
     import torch
 
-    from npo_core.sampler import Sampler
+    from npo_core.sampling.sampler import Sampler
 
 __all__ = [
     "AdapterFile",
@@ -139,7 +139,7 @@ class Generator:
         """Gives the memory back; the weights are loaded again at the next use. The adapters in use stay chosen."""
         with self._lock:
             if self._samplers:
-                from npo_core.pipelines import free_unused
+                from npo_core.sampling.pipelines import free_unused
 
                 device = self._samplers["image"].device
                 for sampler in self._samplers.values():
@@ -165,11 +165,11 @@ class Generator:
 
     def _new_sampler(self, modality: str) -> Sampler:
         if modality == "video":
-            from npo_core.clips import ClipSampler
+            from npo_core.sampling.clips import ClipSampler
 
             return ClipSampler(self._loaded("image"))
         started_s = time.perf_counter()
-        from npo_core.sampler import Sampler
+        from npo_core.sampling.sampler import Sampler
 
         imported_s = time.perf_counter()
         sampler = Sampler(self.family, self._device, self._dtype, self._routing, self._safety)

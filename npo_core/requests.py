@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from npo_core.catalog.families import SCHEDULERS, ModelFamily
 from npo_core.errors import InputError
-from npo_core.families import SCHEDULERS, ModelFamily
 from npo_core.variants import DEFAULT_VARIANTS, get_variant
 
 MAX_SEED = 2**63 - 1  # a signed 64-bit integer, which every database keeps

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from npo_core.catalog.families import FAMILIES
 from npo_core.console import exit_status, hush_libraries
-from npo_core.families import FAMILIES
 from npo_core.generator import Generator
-from npo_core.media import open_image, png_bytes
+from npo_core.media.files import open_image, png_bytes
 from npo_core.requests import GenerationRequest
 from npo_core.variants import DEFAULT_VARIANTS, get_variant
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from service import logs
+from service.operations import logs
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 OLD_S = 60.0  # an app that lived so long did not die of its start

@@ -21,20 +21,20 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
-from collection.plan import StudyPlan
-from collection.records import Generation, StudyItem
+from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.store import Store
+from collection.studies.study_config import StudyPlan
+from collection.types import Generation, StudyItem
+from npo_core.catalog.custom_families import add_families
 from npo_core.console import exit_status, hush_libraries
-from npo_core.custom_families import add_families
 from npo_core.errors import FlaggedError
 from npo_core.generator import Comparison, Generator
-from npo_core.media import sha256_hex
+from npo_core.media.files import sha256_hex
 from npo_core.requests import GenerationRequest, resolve_request
-from service.adapters import AdapterShelf
-from service.compare import generation_record
-from service.degrade import VARIANT, degraded
+from service.arena.attention_checks import VARIANT, degraded
+from service.arena.compare import generation_record
 from service.errors import INPUT_ERRORS, InputError
+from service.generation.adapters_in_use import AdapterShelf
 
 BATCH: Final = 4  # items made in one call of the pipeline
 

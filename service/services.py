@@ -9,23 +9,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from collection.report import Summary, summarise
+from collection.statistics.summary import Summary, summarise
 from collection.store import Store
-from npo_core import hub
-from npo_core.families import ModelFamily, get_family
+from npo_core.catalog import hub
+from npo_core.catalog.families import ModelFamily, get_family
+from npo_core.catalog.prompts import PromptGuide, load_guide
 from npo_core.generator import Generator
-from npo_core.prompts import PromptGuide, load_guide
-from service.adapters import AdapterShelf
-from service.admin import AdminGate
-from service.compare import CompareService
-from service.desk import Desk
+from service.arena.compare import CompareService
+from service.arena.limits import Limits, Turnstile
+from service.arena.pool import PoolService
+from service.arena.study import StudyService
 from service.errors import InputError
-from service.families import SHIPPED, FamilyOffer, family_offers
-from service.health import Health
-from service.limits import Limits, Turnstile
-from service.pool import PoolService
-from service.retrain import RetrainService
-from service.study import StudyService
+from service.generation.adapters_in_use import AdapterShelf
+from service.generation.families import SHIPPED, FamilyOffer, family_offers
+from service.generation.generation_queue import Desk
+from service.operations.health import Health
+from service.training.admin import AdminGate
+from service.training.retrain import RetrainService
 
 SECRET_FILE_NAME = "participant_secret"
 

@@ -17,17 +17,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from collection.database import DEFAULT_DATA_DIR, DEFAULT_URL
-from collection.design import plan_items
-from collection.plan import StudyPlan, plan_of
-from collection.prompts import load_prompts
-from collection.records import AdapterRecord, Generation, StudyItem
+from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.store import Store
+from collection.studies.assignment import plan_items
+from collection.studies.prompts import load_prompts
+from collection.studies.study_config import StudyPlan, plan_of
+from collection.types import AdapterRecord, Generation, StudyItem
+from npo_core.catalog.custom_families import add_families
 from npo_core.console import exit_status, hush_libraries
-from npo_core.custom_families import add_families
 from npo_core.generator import Generator
-from service.adapters import SHIPPED_NAME, AdapterShelf
 from service.errors import INPUT_ERRORS, InputError
+from service.generation.adapters_in_use import SHIPPED_NAME, AdapterShelf
 from service.pregenerate import records_of, request_of
 
 VARIANT = "aligned_npo"

@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub import metadata_load
 
 import app
-from npo_core.families import FAMILIES
-from npo_core.hub import needs
-from npo_core.references import split
+from npo_core.catalog.families import FAMILIES
+from npo_core.catalog.hub import needs
+from npo_core.catalog.references import split
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from app import read_settings
-from collection.engine import check_url
+from collection.database.engine import check_url
 from tests.ui.serving import free_port
 
 ROOT = Path(__file__).parents[1]

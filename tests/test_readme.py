@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from collection.errors import REFUSALS
-from npo_core.families import FAMILIES
+from npo_core.catalog.families import FAMILIES
 from npo_core.variants import VARIANTS
-from service.limits import SETTINGS, Limits
+from service.arena.limits import SETTINGS, Limits
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from collection.models import AssignmentRow, StudyPairRow
-from collection.report import as_text, summarise
-from npo_core.families import ModelFamily
+from collection.database.models import AssignmentRow, StudyPairRow
+from collection.statistics.summary import as_text, summarise
+from npo_core.catalog.families import ModelFamily
 from npo_core.generator import Generator
 from tests.service.conftest import family, generator
 from tests.service.helpers import make_services

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from npo_core.families import ModelFamily, VideoSettings
+from npo_core.catalog.families import ModelFamily, VideoSettings
 from npo_core.generator import AdapterFile, Role, adapter_file
 from npo_core.weights import FullWeights, LowRankLayer, LowRankWeights, save_adapter
 

@@ -23,18 +23,18 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-from npo_core.adapters import adapter_file
+from npo_core.catalog.adapter_files import adapter_file
+from npo_core.catalog.families import FAMILIES, ModelFamily
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES, ModelFamily
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.requests import resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS
-from train.files import replacing, write_json, write_text
-from train.grids import draw_grid
-from train.options import read_family, read_prompts
-from train.scorers import SCORERS, Scorer, load_scorer
-from train.scoring import Scored, compare, score_requests, summarise
+from train.commands.flags import read_family, read_prompts
+from train.engine.files import replacing, write_json, write_text
+from train.judging.grids import draw_grid
+from train.judging.scorers import SCORERS, Scorer, load_scorer
+from train.judging.scoring import Scored, compare, score_requests, summarise
 
 GRID_ROWS = 12  # prompts on the grid: more cannot be looked at
 LONGER = "aligned_longer"
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
         resolve_request(replace(requests[0], alpha=alpha, beta=beta), family)
     longer = adapter_file(options.longer_aligned, "aligned") if options.longer_aligned else None
     hush_libraries()
-    from train.model import sampling_precision
+    from train.network.models import sampling_precision
 
     scorers = {name.strip(): load_scorer(name.strip(), family) for name in options.scorers.split(",")}
     generator = Generator(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from train.cli import run_command
+from train.commands.preference import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,21 +22,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collection.store import Store
-from npo_core.adapters import AdapterFile
+from npo_core.catalog.adapter_files import AdapterFile
+from npo_core.catalog.families import ModelFamily
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
-from npo_core.families import ModelFamily
-from train.cli import aligned_for, validators
-from train.config import OF_PAIRS, TrainConfig, check_config
-from train.jobs import Job, carry_out, exit_status_of
-from train.options import add_place_flags, add_training_flags, check_output_dir, read_config, read_family, read_prompts
+from train.commands.flags import (
+    add_place_flags,
+    add_training_flags,
+    check_output_dir,
+    read_config,
+    read_family,
+    read_prompts,
+)
+from train.commands.jobs import Job, carry_out, exit_status_of
+from train.commands.preference import aligned_for, validators
+from train.engine.config import OF_PAIRS, TrainConfig, check_config
 
 if TYPE_CHECKING:
     import torch
 
-    from train.network import Network, PromptTable
-    from train.objectives import Picture
-    from train.run import TrainResult
+    from train.engine.run import TrainResult
+    from train.network.policy import Network, PromptTable
+    from train.objectives.preference import Picture
 
 METHOD = "Self-NPO"
 SAMPLING_STEPS, KEEP_STEPS = 20, 8
@@ -128,13 +135,13 @@ def train_on_truncated(
     """Samples, then trains by the ordinary diffusion loss; the samples are a function of the seed and made again on
     resume. `aligned` is the model of the validations' pictures, the family's by default."""
     hush_libraries()
-    from npo_core.pipelines import load_pipeline
-    from train.loop import train_objective
-    from train.network import encode_prompts
-    from train.objectives import DenoisingObjective
-    from train.records import Sources
-    from train.results import About
-    from train.run import Task
+    from npo_core.sampling.pipelines import load_pipeline
+    from train.engine.loop import train_objective
+    from train.engine.records import Sources
+    from train.engine.results import About
+    from train.engine.run import Task
+    from train.network.policy import encode_prompts
+    from train.objectives.preference import DenoisingObjective
 
     pipeline = load_pipeline(family)
     size_px = (family.height_px, family.width_px)
@@ -167,8 +174,8 @@ def truncated_pictures(
     """One picture for each text, as the reference expects it after `samples.keep_steps` steps of DDIM."""
     import torch
 
-    from train.objectives import Picture
-    from train.sampling import DdimPath, seeded_noise
+    from train.objectives.preference import Picture
+    from train.pairs.sampling import DdimPath, seeded_noise
 
     scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     shape = (pipeline.unet.config.in_channels, family.height_px // scale, family.width_px // scale)

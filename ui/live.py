@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from service.apart import start_apart
-from service.compare import BlindProgress, ComparisonView, OnBlindStep
-from service.desk import OnWait
-from ui.panels import wants_preview
+from service.arena.compare import BlindProgress, ComparisonView, OnBlindStep
+from service.generation.generation_queue import OnWait
+from service.generation.low_priority import start_apart
+from ui.components.panels import wants_preview
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from npo_core.catalog.custom_families import add_families
+from npo_core.catalog.families import FAMILIES, get_family
 from npo_core.console import exit_status
-from npo_core.custom_families import add_families
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES, get_family
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_fetch(options: argparse.Namespace) -> None:
-    from npo_core import hub
+    from npo_core.catalog import hub
 
     add_families(os.environ.get("NPO_FAMILIES"))
     family = get_family(options.family)
@@ -66,8 +66,8 @@ def run_extract(options: argparse.Namespace) -> None:
     import torch
     from diffusers import UNet2DConditionModel
 
-    from npo_core import hub
-    from npo_core.references import locate
+    from npo_core.catalog import hub
+    from npo_core.catalog.references import locate
     from npo_core.weights import FullWeights, extract_low_rank, fit, load_weights, save_adapter
 
     if options.rank < 1:

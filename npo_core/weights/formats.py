@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from npo_core.adapters import locate_adapter
+from npo_core.catalog.adapter_files import locate_adapter
 from npo_core.errors import InputError
 from npo_core.weights.full import FullWeights
 from npo_core.weights.lowrank import METADATA_KEY, LowRankLayer, LowRankWeights

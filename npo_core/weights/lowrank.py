@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from npo_core.adapters import ADAPTER_FILE_NAME
+from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME
 
 METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps the LoraConfig in a safetensors header
 

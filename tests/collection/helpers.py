@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from collection.records import Choice, Generation, NewBallot
 from collection.store import Store
+from collection.types import Choice, Generation, NewBallot
 
 VARIANTS = ("base", "aligned", "aligned_npo")
 

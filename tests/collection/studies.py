@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from collection.design import plan_items
-from collection.plan import StudyPlan
-from collection.prompts import Prompt
-from collection.records import Choice, Enrolment, StudyBallot, StudyItem
 from collection.store import Store
+from collection.studies.assignment import plan_items
+from collection.studies.prompts import Prompt
+from collection.studies.study_config import StudyPlan
+from collection.types import Choice, Enrolment, StudyBallot, StudyItem
 from tests.collection.helpers import generation
 
 Answerer = Callable[[StudyBallot], Choice]

@@ -8,8 +8,8 @@ import pytest
 
 from collection.__main__ import main
 from collection.errors import InputError
-from collection.records import AdapterRecord, TrainingRun
 from collection.store import Store
+from collection.types import AdapterRecord, TrainingRun
 from tests.collection.helpers import add_comparison, cast, open_store
 
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from collection.__main__ import build_parser, main
-from collection.export import EXPORTERS, FOR_TRAINING
-from collection.records import AdapterRecord
+from collection.formats.exporters import EXPORTERS, FOR_TRAINING
 from collection.store import Store
-from npo_core.media import mp4_bytes
+from collection.types import AdapterRecord
+from npo_core.media.files import mp4_bytes
 from tests.collection.helpers import add_comparison, cast, generation, open_store
 
 COMMANDS = ("init", "stats", "export", "import", "study", "participants", "adapters", "backup", "copy-to", "verify")

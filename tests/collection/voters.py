@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from collection.errors import TryAgainError
-from collection.records import CHOICES, NewBallot
 from collection.store import Store
+from collection.types import CHOICES, NewBallot
 
 
 def vote_on(store: Store, people: list[str], ballots: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from npo_core.families import build_scheduler
+from npo_core.catalog.families import build_scheduler
 from npo_core.variants import Mix
 from npo_core.weights import AdapterWeights, FullWeights
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from npo_core.families import ModelFamily
+from npo_core.catalog.families import ModelFamily
 from npo_core.generator import Generator
 from tests.tiny import tiny_family
 

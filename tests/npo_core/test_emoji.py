@@ -12,11 +12,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
+from npo_core.catalog.families import EMOJI_FOLDER, get_family
+from npo_core.catalog.prompts import load_guide
 from npo_core.emoji.scorer import load_scorer
-from npo_core.families import EMOJI_FOLDER, get_family
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.media import open_clip, open_image, sha256_file
-from npo_core.prompts import load_guide
+from npo_core.media.files import open_clip, open_image, sha256_file
 from train.emoji.motion_measure import name_motion, read_course
 from train.emoji.motions import MOTIONS, with_motion
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from npo_core.families import FAMILIES, ModelFamily
+from npo_core.catalog.families import FAMILIES, ModelFamily
 from npo_core.generate import build_parser, main
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.media import open_clip, open_image, sha256_hex
+from npo_core.media.files import open_clip, open_image, sha256_hex
 from tests.tiny import tiny_adapter
 
 

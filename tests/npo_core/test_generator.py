@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
-from npo_core.families import ModelFamily
 from npo_core.generator import Comparison, GenerationRequest, Generator, StepProgress, adapter_file
-from npo_core.media import open_image, sha256_hex
+from npo_core.media.files import open_image, sha256_hex
 from npo_core.variants import VARIANTS
 from tests.tiny import tiny_adapter
 

@@ -8,7 +8,7 @@ from diffusers import ClassifierFreeGuidance, StableDiffusionXLAutoBlocks
 from torch import Tensor
 
 from npo_core.guidance import NPOGuidance
-from npo_core.routing import RoutedUNet, guided_rows
+from npo_core.routing.network import RoutedUNet, guided_rows
 from npo_core.variants import ALIGNED, Mix
 from npo_core.weights import LowRankLayer, LowRankWeights
 from tests.published import lora_tensors, tiny_sdxl

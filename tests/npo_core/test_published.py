@@ -18,13 +18,13 @@ from diffusers import UNet2DConditionModel
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from npo_core import hub
-from npo_core.adapters import adapter_file
+from npo_core.catalog import hub
+from npo_core.catalog.adapter_files import adapter_file
+from npo_core.catalog.families import FAMILIES, ModelFamily, build_scheduler
+from npo_core.catalog.references import find, locate
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES, ModelFamily, build_scheduler
 from npo_core.generator import Comparison, GenerationRequest, Generator
-from npo_core.pipelines import load_pipeline
-from npo_core.references import find, locate
+from npo_core.sampling.pipelines import load_pipeline
 from tests.hub_server import LocalHub, local_hub, offline
 from tests.published import publish
 

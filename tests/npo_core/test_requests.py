@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from npo_core.catalog.families import FAMILIES, VideoSettings
 from npo_core.errors import InputError
-from npo_core.families import FAMILIES, VideoSettings
 from npo_core.requests import GenerationRequest, resolve_request
 
 EMOJI = replace(FAMILIES["emoji"], video=None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from npo_core.families import FAMILIES, ModelFamily
+from npo_core.catalog.families import FAMILIES, ModelFamily
 from npo_core.generator import Generator
 from service.services import Services
 from tests.service.helpers import make_services

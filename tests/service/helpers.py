@@ -6,23 +6,23 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from collection.records import AdapterRecord
 from collection.store import Store
-from npo_core.adapters import Role
-from npo_core.families import ModelFamily
+from collection.types import AdapterRecord
+from npo_core.catalog.adapter_files import Role
+from npo_core.catalog.families import ModelFamily
+from npo_core.catalog.prompts import load_guide
 from npo_core.generator import Generator
-from npo_core.media import sha256_file
-from npo_core.prompts import load_guide
+from npo_core.media.files import sha256_file
 from npo_core.requests import GenerationRequest
 from npo_core.weights import save_adapter
-from service.adapters import AdapterShelf
-from service.admin import AdminGate
-from service.compare import CompareService
-from service.health import Health
-from service.pool import PoolService
-from service.retrain import RetrainService
+from service.arena.compare import CompareService
+from service.arena.pool import PoolService
+from service.arena.study import StudyService
+from service.generation.adapters_in_use import AdapterShelf
+from service.operations.health import Health
 from service.services import Services
-from service.study import StudyService
+from service.training.admin import AdminGate
+from service.training.retrain import RetrainService
 from tests.tiny import tiny_weights
 
 SECRET = "0" * 32

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collection.design import plan_items
-from collection.plan import StudyPlan
-from collection.prompts import Prompt
 from collection.store import Store
+from collection.studies.assignment import plan_items
+from collection.studies.prompts import Prompt
+from collection.studies.study_config import StudyPlan
 from npo_core.errors import FlaggedError, InputError
 from npo_core.generator import Comparison, GenerationRequest, Generator
-from npo_core.media import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, open_clip, open_image
-from service.degrade import degraded
+from npo_core.media.files import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, open_clip, open_image
+from service.arena.attention_checks import degraded
 from service.pregenerate import main, pregenerate
 from service.services import Services
 from tests.service.helpers import register
@@ -142,7 +142,7 @@ def test_a_degraded_copy_is_as_large_and_long_but_much_coarser(media_type: str, 
     image = Image.fromarray(rng.integers(0, 255, (64, 96, 3), np.uint8)).resize((192, 128))
     clean = mp4_bytes([image, image], 8.0) if media_type == MP4_MEDIA_TYPE else b""
     if not clean:
-        from npo_core.media import png_bytes
+        from npo_core.media.files import png_bytes
 
         clean = png_bytes(image)
     bad = degraded(clean, media_type, 8.0)

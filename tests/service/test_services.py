@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from npo_core.families import ModelFamily
+from npo_core.catalog.families import ModelFamily
 from npo_core.generator import Generator
-from npo_core.media import open_image
+from npo_core.media.files import open_image
 from service.about_figure import draw_rows, make_figure
+from service.arena.picks import Pick
+from service.arena.strip import strip_json, strip_png
 from service.errors import INPUT_ERRORS, InputError
-from service.picks import Pick
 from service.services import Services, browser_secret, open_services
-from service.strip import strip_json, strip_png
 from tests.service.helpers import REQUEST
 
 

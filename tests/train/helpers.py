@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from collection.store import Store
-from npo_core.families import ModelFamily
+from npo_core.catalog.families import ModelFamily
 from npo_core.weights import load_adapter
 from tests.collection.helpers import VARIANTS, cast, generation
-from train.config import TrainConfig
-from train.data import PreferencePair
+from train.engine.config import TrainConfig
+from train.pairs.pairs import PreferencePair
 
 SHAPE = (4, 8, 8)  # the latents of tests.tiny
 CLIP_SHAPE = (4, 4, 8, 8)  # frames first

@@ -13,20 +13,20 @@ from accelerate import Accelerator
 
 import train.npo
 from collection.store import Store
-from npo_core import families
-from npo_core.clips import build_clip_pipeline
+from npo_core.catalog import families
+from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
-from npo_core.families import ModelFamily
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.pipelines import load_pipeline
+from npo_core.sampling.clips import build_clip_pipeline
+from npo_core.sampling.pipelines import load_pipeline
 from npo_core.weights import load_adapter
-from service.adapters import NEWEST, AdapterShelf
+from service.generation.adapters_in_use import NEWEST, AdapterShelf
 from tests.collection.helpers import open_store
 from tests.tiny import tiny_family
 from tests.train.helpers import CLIP_SHAPE, random_pairs, small_config, vote_in_store, weights_in
-from train.data import from_store
-from train.loop import train_adapter
-from train.network import Network
+from train.engine.loop import train_adapter
+from train.network.policy import Network
+from train.pairs.pairs import from_store
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page
 
-from collection.design import plan_items
-from collection.plan import StudyPlan
-from collection.prompts import Prompt
-from collection.records import StudyItem
 from collection.store import Store
-from npo_core.media import PNG_MEDIA_TYPE, png_bytes
-from service.degrade import VARIANT
+from collection.studies.assignment import plan_items
+from collection.studies.prompts import Prompt
+from collection.studies.study_config import StudyPlan
+from collection.types import StudyItem
+from npo_core.media.files import PNG_MEDIA_TYPE, png_bytes
+from service.arena.attention_checks import VARIANT
 from tests.collection.helpers import generation
 from tests.collection.studies import make_plan
 

@@ -4,8 +4,8 @@
     python -m train.emoji.adapters train --pairs data/emoji/pairs --role aligned --out npo_core/emoji/aligned
     python -m train.emoji.adapters train --pairs data/emoji/pairs --role negative --out npo_core/emoji/negative
 
-The training is train.dpo's and train.npo's own engine (train/loop.py); the negative LoRA differs from the aligned one
-in nothing but `reverse_pairs`.
+The training is train.dpo's and train.npo's own engine (train/engine/loop.py); the negative LoRA differs from the
+aligned one in nothing but `reverse_pairs`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from npo_core.catalog.families import get_family
 from npo_core.emoji.scorer import load_scorer
-from npo_core.families import get_family
 from npo_core.generator import Comparison, GenerationRequest, Generator
-from npo_core.media import open_image
+from npo_core.media.files import open_image
 from npo_core.weights import load_adapter, save_adapter
-from train.config import TrainConfig, fastest_precision
-from train.data import PreferencePair, reverse_pairs
 from train.emoji.prompts import draw_prompts, pair_concepts
-from train.loop import train_adapter
-from train.losses import LOSSES
-from train.model import sampling_precision
+from train.engine.config import TrainConfig, fastest_precision
+from train.engine.loop import train_adapter
+from train.network.models import sampling_precision
+from train.objectives.losses import LOSSES
+from train.pairs.pairs import PreferencePair, reverse_pairs
 
 SEEDS_PER_PROMPT = 4
 PROMPTS_PER_FILE = 32

@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from npo_core.adapters import AdapterFile, Role, adapter_file
-from npo_core.clips import ClipSampler
+from npo_core.catalog.adapter_files import AdapterFile, Role, adapter_file
+from npo_core.catalog.families import ModelFamily, VideoSettings, get_family
 from npo_core.console import exit_status, hush_libraries
 from npo_core.emoji.scorer import Scorer, load_scorer
-from npo_core.families import ModelFamily, VideoSettings, get_family
-from npo_core.media import sha256_file
+from npo_core.media.files import sha256_file
 from npo_core.requests import GenerationRequest, resolve_request
-from npo_core.sampler import Sampler
+from npo_core.sampling.clips import ClipSampler
+from npo_core.sampling.sampler import Sampler
 from npo_core.variants import DEFAULT_VARIANTS
 from train.emoji.art import load_art
 from train.emoji.concepts import BACKGROUNDS, STYLES, concepts
@@ -43,7 +43,7 @@ from train.emoji.motion import frames_of
 from train.emoji.motions import FRAMES, MOTIONS, with_motion
 from train.emoji.render import render, to_bytes
 from train.emoji.views import MOTION_NAMES, OWN_COLOUR, captions, plain_views
-from train.scoring import Values, compare
+from train.judging.scoring import Values, compare
 
 MADE_AT_ONCE = 8
 BORDER_PX = 4

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.config import fastest_precision
+from train.engine.config import fastest_precision
 
 WARMUP_STEPS = 200
 

@@ -33,7 +33,7 @@ SUGGESTIONS = (
 
 
 def vocabulary() -> dict[str, object]:
-    """The content of vocabulary.json, as npo_core.prompts.load_guide reads it."""
+    """The content of vocabulary.json, as npo_core.catalog.prompts.load_guide reads it."""
     return {
         "concepts": {name: group for name, (group, _) in concepts().items()},
         "styles": list(STYLES),

@@ -11,8 +11,8 @@ from diffusers import AnimateDiffPipeline, MotionAdapter
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from npo_core.catalog.families import get_family
 from npo_core.emoji.scorer import load_scorer
-from npo_core.families import get_family
 from tests.tiny import tiny_pipeline
 from train.emoji.bank import token_ids
 from train.emoji.motion import MotionTrainer, build_bank

@@ -1,0 +1,1 @@
+"""The connection: engine, dialects, faults, migrations, tables, SQL."""

@@ -1,0 +1,308 @@
+"""The SELECT statements behind the Store, apart from it so that they can be read and explained on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Select, bindparam, case, cast, func, or_, select
+from sqlalchemy.orm import aliased
+
+from collection.database.models import (
+    AssignmentRow,
+    BallotRow,
+    ComparisonRow,
+    EnrolmentRow,
+    GenerationRow,
+    ParticipantRow,
+    TallyRow,
+    VoteRow,
+)
+from collection.types import TallyDimension
+from collection.votes.vote_counts import OUTCOMES
+
+LeftRow = aliased(GenerationRow, name="left_generation")
+RightRow = aliased(GenerationRow, name="right_generation")
+
+VOTES = TallyRow.wins_a + TallyRow.wins_b + TallyRow.ties + TallyRow.both_bad
+
+MOST_CANDIDATES: Final = 50  # comparisons that the next ballot is drawn from
+
+# Why a vote is no training pair, in the order in which the reasons are looked for.
+DROP_REASONS = (
+    "flagged",
+    "repeat_or_check",
+    "not_blind",
+    "skip",
+    "tie",
+    "both_bad",
+    "missing_latents",
+    "different_shapes",
+)
+
+
+@cache
+def ballots_to_answer() -> Select[BallotRow, str, str, str, str, str, bool]:
+    """Each ballot of the parameter `ballot_ids` with family, modality, left variant, right variant, its participant's
+    flag (given by hand, or by the rule of the study), and whether a study gave it out."""
+    assigned = AssignmentRow.ballot_id.is_not(None)
+    flag = func.coalesce(ParticipantRow.flag, EnrolmentRow.flag)
+    return (
+        select(BallotRow, LeftRow.family, LeftRow.modality, LeftRow.variant, RightRow.variant, flag, assigned)
+        .outerjoin(AssignmentRow, AssignmentRow.ballot_id == BallotRow.id)
+        .outerjoin(EnrolmentRow, AssignmentRow.enrolment_id == EnrolmentRow.id)
+        .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+        .join(RightRow, BallotRow.right_generation_id == RightRow.id)
+        .join(ParticipantRow, BallotRow.participant_id == ParticipantRow.id)
+        .where(BallotRow.id.in_(bindparam("ballot_ids", expanding=True)))
+    )
+
+
+def batched(ids: Sequence[str], size: int = 1000) -> Iterator[Sequence[str]]:
+    """`ids` in order, at most `size` at once: every database bounds the parameters of a statement."""
+    return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def ballot_views() -> Select[str, str, str, str, str]:
+    """Ballot id, prompt, modality, left and right generation id, in the order of BallotView."""
+    return select(
+        BallotRow.id, LeftRow.prompt, LeftRow.modality, BallotRow.left_generation_id, BallotRow.right_generation_id
+    ).join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+
+
+@cache
+def ballot_to_show() -> Select[str, str, str, str, str, str, str, str, float | None]:
+    """The ballot `ballot_id` with the media of both sides, in the order of StudyBallot."""
+    return (
+        select(
+            BallotRow.id,
+            LeftRow.prompt,
+            LeftRow.modality,
+            BallotRow.left_generation_id,
+            BallotRow.right_generation_id,
+            LeftRow.media_sha256,
+            RightRow.media_sha256,
+            LeftRow.media_type,
+            LeftRow.fps,
+        )
+        .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+        .join(RightRow, BallotRow.right_generation_id == RightRow.id)
+        .where(BallotRow.id == bindparam("ballot_id"))
+    )
+
+
+@cache
+def open_ballot() -> Select[str, str, str, str, str]:
+    """The oldest ballot of `study` since the moment `since` that the person `participant_id` did not answer."""
+    return (
+        ballot_views()
+        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
+        .where(
+            BallotRow.participant_id == bindparam("participant_id"),
+            BallotRow.study == bindparam("study"),
+            BallotRow.created_at > bindparam("since"),
+            VoteRow.id.is_(None),
+        )
+        .order_by(BallotRow.created_at, BallotRow.id)
+        .limit(1)
+    )
+
+
+@cache
+def comparisons_to_judge(*narrowed: str) -> Select[str, int]:
+    """(comparison, ballots so far) of MOST_CANDIDATES that the person `participant_id` can still judge blind, fewest
+    ballots first; `narrowed` names those parameters, of family and modality, that they have to agree with.
+
+    One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
+    answered or was not blind.
+    """
+    revealed = (
+        select(BallotRow.id)
+        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
+        .where(
+            BallotRow.participant_id == bindparam("participant_id"),
+            BallotRow.comparison_id == ComparisonRow.id,
+            or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
+        )
+        .correlate(ComparisonRow)
+        .limit(1)
+        .scalar_subquery()  # one look for each comparison until enough are found; NOT EXISTS would be planned as a join
+    )
+    return (
+        select(ComparisonRow.id, ComparisonRow.ballots)
+        .where(ComparisonRow.judgeable, revealed.is_(None))
+        .where(*(getattr(ComparisonRow, name) == bindparam(name) for name in narrowed))
+        .order_by(ComparisonRow.ballots, ComparisonRow.id)
+        .limit(MOST_CANDIDATES)
+    )
+
+
+@cache
+def generations_of() -> Select[str, str, str, str]:
+    """Id, variant, prompt and modality of the generations of the comparison `comparison_id`."""
+    columns = (GenerationRow.id, GenerationRow.variant, GenerationRow.prompt, GenerationRow.modality)
+    made_together = GenerationRow.comparison_id == bindparam("comparison_id")
+    return select(*columns).where(made_together).order_by(GenerationRow.id)
+
+
+def outcomes(
+    dimension: TallyDimension,
+    *per: Any,
+    family: str | None = None,
+    modality: str | None = None,
+    blind_only: bool = True,
+    study: str | None = None,
+) -> Select[Any]:
+    """(*per, variant_a, variant_b, wins_a, wins_b, ties, both_bad, left_wins) of the votes that count, from the count
+    table alone: the cost does not depend on how many votes there are."""
+    pair = (TallyRow.variant_a, TallyRow.variant_b)
+    sums = [func.sum(getattr(TallyRow, name)).label(name) for name in OUTCOMES]
+    return (
+        select(*per, *pair, *sums)
+        .where(
+            TallyRow.dimension == dimension,
+            *_scope(TallyRow, family, modality),
+            *([TallyRow.blind.is_(True)] if blind_only else []),
+            *([TallyRow.study == study] if study is not None else []),
+        )
+        .group_by(*per, *pair)
+        .having(func.sum(VOTES) > 0)
+        .order_by(*per, *pair)
+    )
+
+
+def modalities(family: str | None) -> Select[str]:
+    """Of what there are votes that count, blind or not: image, video."""
+    return (
+        select(TallyRow.modality)
+        .where(TallyRow.dimension == "hour", *_scope(TallyRow, family, None))
+        .group_by(TallyRow.modality)
+        .having(func.sum(VOTES) > 0)
+        .order_by(TallyRow.modality)
+    )
+
+
+def drop_reason(blind_only: bool) -> ColumnElement[str | None]:
+    """Which of DROP_REASONS keeps a vote out of training, NULL for a usable pair."""
+    return case(
+        (VoteRow.flag.is_not(None), "flagged"),
+        (VoteRow.kind != "normal", "repeat_or_check"),
+        *([(VoteRow.blind.is_(False), "not_blind")] if blind_only else []),
+        (VoteRow.choice.in_(("skip", "tie", "both_bad")), VoteRow.choice),
+        (or_(LeftRow.latents_shape.is_(None), RightRow.latents_shape.is_(None)), "missing_latents"),
+        (LeftRow.latents_shape != RightRow.latents_shape, "different_shapes"),
+        else_=None,
+    )
+
+
+def votes_with_generations(*columns: Any) -> Select[Any]:
+    """`columns` of all votes that were not taken back, joined with their ballot and both generations."""
+    return (
+        select(*columns)
+        .select_from(VoteRow)
+        .join(BallotRow, VoteRow.ballot_id == BallotRow.id)
+        .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+        .join(RightRow, BallotRow.right_generation_id == RightRow.id)
+        .where(VoteRow.withdrawn.is_(False))
+    )
+
+
+def preference_votes(*columns: Any, family: str, modality: str, study: str | None) -> Select[Any]:
+    """`columns` of the votes on one family's pictures or clips."""
+    return votes_with_generations(*columns).where(
+        *_scope(VoteRow, family, modality), *([VoteRow.study == study] if study is not None else [])
+    )
+
+
+def _scope(row: type[VoteRow] | type[TallyRow], family: str | None, modality: str | None) -> list[ColumnElement[bool]]:
+    scope = []
+    if family is not None:
+        scope.append(row.family == family)
+    if modality is not None:
+        scope.append(row.modality == modality)
+    return scope
+
+
+def totals(family: str | None, modality: str | None, study: str | None) -> Select[int, int, int]:
+    """Votes that count (blind or not), how many people cast them, on how many comparisons."""
+
+    def of(dimension: TallyDimension, what: ColumnElement[int]) -> ScalarSelect[int]:
+        in_study = [TallyRow.study == study] if study is not None else []
+        scope = (TallyRow.dimension == dimension, *_scope(TallyRow, family, modality), *in_study)
+        return select(what).where(VOTES > 0, *scope).scalar_subquery()
+
+    keys = func.count(TallyRow.key.distinct())
+    votes = func.coalesce(cast(func.sum(VOTES), BigInteger), 0)  # not PostgreSQL's decimal
+    return select(of("hour", votes), of("participant", keys), of("comparison", keys))
+
+
+def comparisons_asked_for(participant_id: str) -> Select[str]:
+    """The comparisons this person made on the compare page (their ballots belong to no study)."""
+    return (
+        select(BallotRow.comparison_id)
+        .where(BallotRow.participant_id == participant_id, BallotRow.study.is_(None))
+        .distinct()
+    )
+
+
+def comparisons_others_judged(comparison_ids: Collection[str], participant_id: str) -> Select[str]:
+    """Those of `comparison_ids` with a picture on somebody else's ballot."""
+    return (
+        select(GenerationRow.comparison_id)
+        .join(
+            BallotRow,
+            or_(BallotRow.left_generation_id == GenerationRow.id, BallotRow.right_generation_id == GenerationRow.id),
+        )
+        .where(GenerationRow.comparison_id.in_(comparison_ids), BallotRow.participant_id != participant_id)
+        .distinct()
+    )
+
+
+def media_of(comparison_ids: Collection[str]) -> Select[str, str]:
+    """(sha256, media type) of the comparisons' files."""
+    return select(GenerationRow.media_sha256, GenerationRow.media_type).where(
+        GenerationRow.comparison_id.in_(comparison_ids)
+    )
+
+
+def media_still_used(sha256s: Iterable[str]) -> Select[str, str]:
+    """(sha256, media type) of those files that some generation has."""
+    return select(GenerationRow.media_sha256, GenerationRow.media_type).where(
+        GenerationRow.media_sha256.in_(list(sha256s))
+    )
+
+
+def votes_unlike_their_ballot() -> Select[str]:
+    """Votes whose copied columns differ from the ballot and generations they were copied from."""
+    return votes_with_generations(VoteRow.id).where(
+        or_(
+            VoteRow.participant_id != BallotRow.participant_id,
+            VoteRow.family != LeftRow.family,
+            VoteRow.modality != LeftRow.modality,
+            VoteRow.left_variant != LeftRow.variant,
+            VoteRow.right_variant != RightRow.variant,
+            VoteRow.blind != BallotRow.blind,
+            VoteRow.kind != BallotRow.kind,
+            VoteRow.study.is_distinct_from(BallotRow.study),
+        )
+    )
+
+
+def tallies_of_participant(participant_id: str) -> tuple[ColumnElement[bool], ...]:
+    """The rows of the count table that only this person's votes made."""
+    return TallyRow.dimension == "participant", TallyRow.key == participant_id
+
+
+def adapters_behind(vote_ids: Collection[str]) -> Select[str | None, str | None]:
+    """(aligned id, negative id) of the pictures that these votes are about, each combination once."""
+    return (
+        select(GenerationRow.aligned_id, GenerationRow.negative_id)
+        .join(
+            BallotRow,
+            or_(BallotRow.left_generation_id == GenerationRow.id, BallotRow.right_generation_id == GenerationRow.id),
+        )
+        .join(VoteRow, VoteRow.ballot_id == BallotRow.id)
+        .where(VoteRow.id.in_(vote_ids))
+        .distinct()
+    )

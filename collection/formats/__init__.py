@@ -1,0 +1,1 @@
+"""Votes in and out, as other people's files have them."""

@@ -1,0 +1,1 @@
+"""Where pictures and clips are kept, by the hash of their content."""

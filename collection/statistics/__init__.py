@@ -1,0 +1,1 @@
+"""What the votes say: pure functions of counts, no database."""

@@ -1,0 +1,1 @@
+"""What a study owns: its configuration, assignment, pools, prompts, participants, quality."""

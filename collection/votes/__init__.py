@@ -1,0 +1,1 @@
+"""A vote's way: ballots, casting, comparisons, counts."""

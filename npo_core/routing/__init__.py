@@ -1,0 +1,1 @@
+"""Rows of one batch through weights of their own."""

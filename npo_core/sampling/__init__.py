@@ -1,0 +1,1 @@
+"""Requests to latents: a stock pipeline with a routed network inside."""

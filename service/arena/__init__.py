@@ -1,0 +1,1 @@
+"""From a comparison to a vote: compare, pool, study, picks, people, limits."""

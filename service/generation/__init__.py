@@ -1,0 +1,1 @@
+"""Whose turn it is on the device, and which adapters are in use."""

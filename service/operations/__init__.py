@@ -1,0 +1,1 @@
+"""Health, metrics, logs, the backup to the Hub, Spaces."""

@@ -1,0 +1,129 @@
+"""The migrations make exactly the tables of models.py, here and for PostgreSQL, and can be undone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import URL, Engine, inspect, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from collection.database.engine import for_writing, open_engine
+from collection.database.migrate import alembic_config, upgrade
+from collection.database.models import Base
+from collection.errors import InputError
+from collection.types import AdapterRecord
+from tests.collection.helpers import add_comparison, cast, open_store
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    opened = open_engine(URL.create("sqlite", database=str(tmp_path / "npo.db")))
+    upgrade(opened)
+    yield opened
+    opened.dispose()
+
+
+def test_the_newest_migration_leaves_exactly_the_tables_of_the_models(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_check_constraints_of_the_models_are_in_the_migrations_too(engine: Engine) -> None:
+    for table in Base.metadata.sorted_tables:
+        expected = {check.name for check in table.constraints if str(check.name).startswith("ck_")}
+        assert {check["name"] for check in inspect(engine).get_check_constraints(table.name)} == expected
+
+
+def test_migrations_can_be_undone_and_done_again(engine: Engine) -> None:
+    with for_writing(engine).begin() as connection:
+        command.downgrade(alembic_config(connection), "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    upgrade(engine)
+    assert set(inspect(engine).get_table_names()) == {"alembic_version", *Base.metadata.tables}
+
+
+def test_votes_survive_the_way_to_studies_and_back_and_are_counted_on_arrival(tmp_path: Path) -> None:
+    """A database of the first schema with votes: upgraded, downgraded, upgraded again, nothing of it is lost."""
+    with open_store(tmp_path) as store:
+        ids, person = add_comparison(store), store.create_participant()
+        for left, right, choice in (
+            ("base", "aligned", "left"),
+            ("aligned", "base", "tie"),
+            ("base", "aligned", "skip"),
+        ):
+            cast(store, person, ids[left], ids[right], choice)  # type: ignore[arg-type]
+        kept, counts = list(store.exported_votes()), store.vote_counts()
+        for _ in range(2):
+            with for_writing(store._engine).begin() as connection:
+                command.downgrade(alembic_config(connection), "0001")
+                assert "tallies" not in inspect(connection).get_table_names()
+                assert connection.scalar(text("SELECT count(*) FROM votes")) == 3
+            upgrade(store._engine)
+        assert [vote.vote for vote in store.exported_votes()] == [vote.vote for vote in kept]
+        assert store.vote_counts() == counts
+        assert store.verify() == []
+
+
+def test_adapters_from_before_clips_are_of_pictures_and_survive_the_way_back(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        old = store.register_adapter(AdapterRecord("emoji", "negative", "old", "a.safetensors", "1" * 64))
+        for _ in range(2):
+            with for_writing(store._engine).begin() as connection:
+                command.downgrade(alembic_config(connection), "0002")
+                assert connection.scalar(text("SELECT name FROM adapters")) == "old"
+            upgrade(store._engine)
+        assert store.adapters() == store.adapters(modality="image") == [old]
+        new = store.register_adapter(AdapterRecord("emoji", "negative", "new", "b", "2" * 64, modality="video"))
+        assert store.adapters(modality="video") == [new]
+
+
+def test_adapters_from_before_promotions_are_in_use_as_they_were(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        for name in ("first", "second"):
+            store.register_adapter(AdapterRecord("emoji", "negative", name, name, "1" * 64))
+        for _ in range(2):
+            with for_writing(store._engine).begin() as connection:
+                command.downgrade(alembic_config(connection), "0003")
+                assert connection.scalar(text("SELECT count(*) FROM adapters")) == 2
+            upgrade(store._engine)
+        assert [adapter.name for adapter in store.promoted("emoji", "negative")] == ["second", "first"]
+
+
+def test_upgrading_twice_changes_nothing(engine: Engine) -> None:
+    with engine.connect() as connection:
+        before = connection.execute(text("SELECT sql FROM sqlite_master ORDER BY name")).all()
+    upgrade(engine)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT sql FROM sqlite_master ORDER BY name")).all() == before
+
+
+def test_a_database_from_a_newer_version_is_refused(engine: Engine) -> None:
+    with for_writing(engine).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(InputError, match="written by a newer version"):
+        upgrade(engine)
+
+
+def test_the_migrations_read_as_postgresql() -> None:
+    config = alembic_config()
+    config.attributes["dialect_name"] = "postgresql"
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, "head", sql=True)
+    sql = config.output_buffer.getvalue()
+    assert all(f"CREATE TABLE {name} (" in sql for name in Base.metadata.tables)
+    assert "TIMESTAMP WITH TIME ZONE" in sql
+    assert "latents BYTEA" in sql
+
+
+def test_the_models_compile_for_postgresql() -> None:
+    for table in Base.metadata.sorted_tables:
+        assert str(CreateTable(table).compile(dialect=postgresql.dialect()))
+        for index in table.indexes:
+            assert str(CreateIndex(index).compile(dialect=postgresql.dialect()))

@@ -1,0 +1,1 @@
+"""What the trainers' command lines share."""

@@ -1,0 +1,144 @@
+"""The flags that every trainer takes; defaults are those of TrainConfig."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Collection
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
+from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, Role
+from npo_core.catalog.custom_families import add_families
+from npo_core.catalog.families import FAMILIES, MODALITIES, ModelFamily, get_family
+from npo_core.errors import InputError
+from train.engine.config import (
+    BATCH_SIZES,
+    LR_SCHEDULES,
+    OPTIMIZERS,
+    PRECISIONS,
+    SWITCH,
+    TARGETS,
+    TRACKERS,
+    TrainConfig,
+    fastest_precision,
+)
+from train.objectives.losses import LOSSES
+from train.pairs.draws import TIMESTEP_SAMPLING
+
+CACHE_FOLDER = "cache"
+
+
+def add_place_flags(parser: argparse.ArgumentParser, clips: bool = True) -> None:
+    """Which family, and where things lie. clips: whether the trainer also makes adapters for clips."""
+    environment = os.environ
+    add = parser.add_argument_group("of what, and where to").add_argument
+    add("--family", default=environment.get("NPO_FAMILY", "emoji"), help=f"one of {', '.join(FAMILIES)} (%(default)s)")
+    if clips:
+        add("--modality", default="image", metavar="STR", help=f"one of {', '.join(MODALITIES)} (%(default)s)")
+    else:
+        parser.set_defaults(modality="image")
+    add("--database-url", default=environment.get("NPO_DATABASE_URL", DEFAULT_URL), help="(%(default)s)")
+    add("--data-dir", type=Path, default=Path(environment.get("NPO_DATA_DIR", DEFAULT_DATA_DIR)), help="(%(default)s)")
+    add("--output-dir", type=Path, help="folder for the adapter (a new one in DATA_DIR/adapters)")
+    add("--name", help="what the app calls this version (says from what, and when)")
+    add("--register", action="store_true", help="make it known to the app, as --from-db always does")
+    add("--no-promote", action="store_true", help="make it known to the app without putting it to use")
+    add("--push-to-hub", metavar="REPO_ID", help="upload the finished adapter and its model card")
+    add("--dry-run", action="store_true", help="say what would be trained on and stop")
+
+
+def add_training_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """How to train: one flag for each setting that people change, but those `without` a meaning for the trainer."""
+    defaults = {entry.name: entry.default for entry in fields(TrainConfig)}
+    group = parser.add_argument_group("how to train")
+
+    def add(name: str, text: str, kind: type = str) -> None:
+        if name.replace("-", "_") in without:
+            return
+        default = defaults[name.replace("-", "_")]
+        shown = "" if default is None else f" ({default})"
+        group.add_argument(f"--{name}", type=kind, default=default, metavar=kind.__name__.upper(), help=text + shown)
+
+    group.add_argument("--max-train-steps", type=int, metavar="INT", help="by default chosen by the number of pairs")
+    sizes = " or ".join(f"{size} of {modality}" for modality, size in BATCH_SIZES.items())
+    group.add_argument("--batch-size", type=int, metavar="INT", help=f"pairs a step, over all processes ({sizes})")
+    add("gradient-accumulation-steps", "split each batch into so many parts, to save memory", int)
+    add("optimizer", f"one of {', '.join(OPTIMIZERS)}")
+    add("learning-rate", "of AdamW", float)
+    add("lr-schedule", f"one of {', '.join(LR_SCHEDULES)}")
+    add("warmup-steps", "of the learning rate", int)
+    add("ema-decay", "keep the moving average of the weights with this decay, such as 0.99", float)
+    add("loss", f"one of {', '.join(LOSSES)}")
+    add("beta-dpo", "how closely to stay with the base: higher is closer", float)
+    add("label-smoothing", "the share of preferences expected to be the wrong way round", float)
+    add("through-guidance", "train the guided prediction at this scale, with the aligned model frozen", float)
+    add("rank", "of the LoRA", int)
+    add("targets", f"layers with a LoRA, one of {', '.join(TARGETS)}")
+    add("caption-dropout", "share of pairs trained on the empty prompt", float)
+    add("timestep-sampling", f"one of {', '.join(TIMESTEP_SAMPLING)}")
+    add("seed", "of noise, timesteps and order", int)
+    group.add_argument(
+        "--mixed-precision",
+        default="auto",
+        metavar="STR",
+        help=f"one of {', '.join(PRECISIONS)}, or auto: the fastest that this machine computes natively (auto)",
+    )
+    add("device", "cpu, or the GPU if there is one")
+    add("checkpoint-every", "steps between checkpoints", int)
+    add("validate-every", "steps between validations: held-out accuracy and a grid of pictures", int)
+    add("early-stop", "stop after so many validations without a better held-out accuracy", int)
+    add("gradient-checkpointing", f"less memory, a third more time: one of {', '.join(SWITCH)}")
+    add("compile", f"torch.compile, one of {', '.join(SWITCH)}")
+    if "share_reference" not in without:
+        text = "keep the reference's errors for the next run"
+        group.add_argument("--share-reference", action="store_true", help=text)
+    group.add_argument("--shard-base", action="store_true", help="of several processes each keeps a share of the base")
+    add("track-with", f"also log to one of {', '.join(TRACKERS)}")
+    group.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output-dir")
+
+
+def read_family(options: argparse.Namespace) -> ModelFamily:
+    """The family that was asked for, one of the user's own among them; raises InputError for an unknown one."""
+    add_families(os.environ.get("NPO_FAMILIES"))
+    return get_family(options.family)
+
+
+def read_config(role: Role, method: str, options: argparse.Namespace) -> TrainConfig:
+    """The settings in `options`; where no number of steps was given it is 1, for the caller to fill in."""
+    folder = f"{method.lower()}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = {entry.name for entry in fields(TrainConfig)} & vars(options).keys()
+    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    settings["output_dir"] = options.output_dir or options.data_dir / "adapters" / options.family / folder
+    settings["max_train_steps"] = 1 if options.max_train_steps is None else options.max_train_steps
+    settings["cache_dir"] = options.data_dir / CACHE_FOLDER
+    if options.batch_size is None:
+        settings["batch_size"] = BATCH_SIZES.get(options.modality, BATCH_SIZES["image"])
+    if options.mixed_precision == "auto":
+        settings["mixed_precision"] = fastest_precision(options.device)
+    return TrainConfig(role=role, **settings)
+
+
+def check_output_dir(config: TrainConfig, options: argparse.Namespace) -> None:
+    """Raises InputError where a run would have no folder, or overwrite a finished one."""
+    if options.output_dir is None and options.resume:
+        raise InputError("No run to resume was named; give its folder with --output-dir.")
+    if options.output_dir is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("Several processes train together and no folder was named; give one with --output-dir.")
+    if (config.output_dir / ADAPTER_FILE_NAME).exists() and not options.resume:
+        raise InputError(f"{config.output_dir} already holds an adapter; give another --output-dir or --resume.")
+
+
+def read_prompts(file: Path, limit: int | None = None) -> list[str]:
+    """The prompts in a text file, one a line; raises InputError when it cannot be read or has none."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The prompts {file} cannot be read ({error}); give a UTF-8 text file.") from None
+    prompts = [line.strip() for line in lines if line.strip()][:limit]
+    if not prompts:
+        raise InputError(f"{file} has no prompt; write one a line.")
+    return prompts

@@ -1,0 +1,1 @@
+"""How it runs: loop, resume, records, precision, sharding, validation."""

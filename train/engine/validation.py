@@ -1,0 +1,87 @@
+"""What is measured every so many steps: preferences on held-out pairs, and pictures with the adapter in its role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, Role, adapter_file
+from npo_core.generator import GenerationRequest, Generator
+from npo_core.media.files import open_image
+from npo_core.weights import LowRankWeights, save_adapter
+from train.engine.files import in_one_sentence, replacing
+from train.judging.grids import draw_grid
+from train.judging.scorers import Scorer
+from train.objectives.preference import PreferenceObjective
+
+HELD_OUT_BATCH = 16
+DRAWS_PER_PAIR = 4  # noises and timesteps at which each held-out pair is looked at, the same ones every time
+
+
+class Validator(Protocol):
+    """Something to measure about the adapter as it is now."""
+
+    everywhere: bool
+    """Whether every process measures it (all then get the same), or the main one alone."""
+
+    def measure(self, step: int, adapter: Callable[[], LowRankWeights], output_dir: Path) -> dict[str, float]:
+        """Named numbers for metrics.csv; may write files under `output_dir`."""
+
+
+class HeldOut:
+    """How often the policy prefers what people preferred, on pairs whose prompts it is not trained on."""
+
+    everywhere = True
+
+    def __init__(self, objective: PreferenceObjective, pairs: int) -> None:
+        self._objective, self._positions = objective, pairs * DRAWS_PER_PAIR
+
+    def measure(self, step: int, adapter: Callable[[], LowRankWeights], output_dir: Path) -> dict[str, float]:
+        """held_out_loss, held_out_accuracy."""
+        total, sizes = torch.zeros(len(self._objective.metrics)), 0
+        for first in range(0, self._positions, HELD_OUT_BATCH):
+            last = min(first + HELD_OUT_BATCH, self._positions)
+            with torch.no_grad():
+                _, metrics = self._objective.losses(first, last)
+            total, sizes = total + metrics.cpu() * (last - first), sizes + last - first
+        values = dict(zip(self._objective.metrics, (total / sizes).tolist(), strict=True))
+        return {f"held_out_{name}": values[name] for name in ("loss", "accuracy")}
+
+
+class PictureGrid:
+    """Pictures of a few prompts with the adapter in the role it is trained for: a negative one answers the empty
+    prompt and is never sampled alone. One row a prompt; columns: aligned (or base), and the same with the adapter.
+
+    A second copy of the model makes them, in the way the app does.
+    """
+
+    everywhere = False
+
+    def __init__(self, generator: Generator, role: Role, prompts: Sequence[str], scorer: Scorer | None) -> None:
+        self._generator, self._role, self._scorer = generator, role, scorer
+        before, after = ("base", "aligned") if role == "aligned" else ("aligned", "aligned_npo")
+        if role == "negative" and "aligned" not in generator.adapters():
+            before, after = "base", "base_npo"
+        self._requests = [
+            GenerationRequest(prompt, seed=seed, variants=(before, after)) for seed, prompt in enumerate(prompts)
+        ]
+
+    def measure(self, step: int, adapter: Callable[[], LowRankWeights], output_dir: Path) -> dict[str, float]:
+        """Writes validation/step_000100.png; validation_win_rate where the family has a scorer."""
+        folder = output_dir / "validation"
+        with in_one_sentence(folder / ADAPTER_FILE_NAME):
+            save_adapter(adapter(), folder)
+        self._generator.use_adapter(adapter_file(folder, self._role))
+        rows = []
+        for made in self._generator.generate_batch(self._requests):
+            rows.append([open_image(sample.media) for sample in made.samples])
+        with replacing(folder / f"step_{step:06d}.png") as opened:
+            draw_grid(rows).save(opened, format="png")
+        if self._scorer is None:
+            return {}
+        prompts = [request.prompt for request in self._requests]
+        before, after = (self._scorer.score(list(pictures), prompts) for pictures in zip(*rows, strict=True))
+        return {"validation_win_rate": float((after > before).mean() + (after == before).mean() / 2)}

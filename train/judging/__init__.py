@@ -1,0 +1,1 @@
+"""What is measured: raters, contenders, tables, grids."""

@@ -1,0 +1,1 @@
+"""What predicts: the model, its LoRA, noise and schedules."""

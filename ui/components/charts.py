@@ -1,0 +1,107 @@
+"""Numbers with their uncertainty, drawn in HTML that takes its colours from the page: right in light and dark."""
+
+from __future__ import annotations
+
+from html import escape
+
+from collection.statistics.ratings import Rating, WinRate
+from collection.statistics.summary import Summary
+from npo_core.variants import VARIANTS
+from ui.components.html import plural
+
+
+def tiles(summary: Summary) -> str:
+    """The counts, large."""
+    totals = summary.totals
+    last = totals.last_vote_at
+    shown = (
+        (f"{totals.votes:,}", "pairwise vote" if totals.votes == 1 else "pairwise votes"),
+        (f"{totals.participants:,}", "participant" if totals.participants == 1 else "participants"),
+        (f"{totals.comparisons:,}", "comparison judged" if totals.comparisons == 1 else "comparisons judged"),
+        (f"{last:%H:%M}" if last else "–", f"last vote, UTC, {last:%Y-%m-%d}" if last else "no vote yet"),
+    )
+    items = "".join(f"<div><dd>{value}</dd><dt>{name}</dt></div>" for value, name in shown)
+    return f'<dl class="npo-tiles">{items}</dl>'
+
+
+def win_rate_chart(summary: Summary) -> str:
+    """One row a pair of variants: the share, its 95% interval, and the line of equal chances."""
+    rates = sorted((_newer_first(rate) for rate in summary.win_rates), key=lambda rate: -_place(rate.variant_a))
+    rows = "".join(_win_rate_row(rate) for rate in rates)
+    bias = summary.position_bias
+    side = ""
+    if bias is not None:
+        side = (
+            f"The left one of two won {bias.left_rate:.0%} ({bias.low:.0%} to {bias.high:.0%}) of "
+            f"{plural(bias.votes, 'decided vote')}; 50% is fair. "
+        )
+    if summary.agreement is not None:
+        side += f"Agreement between people (Krippendorff's alpha): {summary.agreement:.2f}."
+    return (
+        '<section class="npo-card"><h2>Win rates</h2><p>How often the first was preferred to the second. '
+        "The bar is the 95% interval; where it stays right of the middle, the first is better.</p>"
+        f'<div class="npo-chart" role="table" aria-label="Win rates with 95% intervals">{rows}'
+        '<div class="npo-axis" aria-hidden="true"><span>0%</span><span>50%</span><span>100%</span></div></div>'
+        f'<p class="npo-small">{side}</p></section>'
+    )
+
+
+def ratings_chart(summary: Summary) -> str:
+    """Bradley-Terry points of every variant on one scale."""
+    ratings = summary.ratings
+    bounds = [value for rating in ratings for value in (rating.points, rating.low, rating.high) if value is not None]
+    if not bounds:
+        return ""
+    reach = max(50.0, max(abs(value - 1000.0) for value in bounds)) * 1.1
+    rows = "".join(_rating_row(rating, reach) for rating in sorted(ratings, key=lambda rating: -rating.points))
+    interval = "The bar is the 95% interval, participants resampled. " if ratings[0].low is not None else ""
+    return (
+        '<section class="npo-card"><h2>Strength</h2><p>All pairs together as points (Bradley-Terry): 1000 is average, '
+        f"400 more is ten times the odds to win. {interval}</p>"
+        f'<div class="npo-chart" role="table" aria-label="Bradley-Terry strength">{rows}'
+        f'<div class="npo-axis" aria-hidden="true"><span>{1000 - reach:.0f}</span><span>1000</span>'
+        f"<span>{1000 + reach:.0f}</span></div></div></section>"
+    )
+
+
+def _win_rate_row(rate: WinRate) -> str:
+    name = f"<b>{_label(rate.variant_a)}</b> against {_label(rate.variant_b)}"
+    value = f"<b>{rate.rate:.0%}</b> {rate.low:.0%} to {rate.high:.0%}, {plural(rate.votes, 'vote')}"
+    return _row(name, 100 * rate.rate, 100 * rate.low, 100 * rate.high, value)
+
+
+def _rating_row(rating: Rating, reach: float) -> str:
+    def place(points: float) -> float:
+        return 50 + 50 * (points - 1000.0) / reach
+
+    low = rating.points if rating.low is None else rating.low
+    high = rating.points if rating.high is None else rating.high
+    value = f"<b>{rating.points:.0f}</b>" + ("" if rating.low is None else f" {low:.0f} to {high:.0f}")
+    return _row(f"<b>{_label(rating.variant)}</b>", place(rating.points), place(low), place(high), value)
+
+
+def _row(name: str, at: float, low: float, high: float, value: str) -> str:
+    """One line of a chart; at, low and high in percent of its width."""
+    return (
+        f'<div class="npo-row" role="row"><span class="npo-row-name" role="rowheader">{name}</span>'
+        f'<span class="npo-track" role="presentation"><i class="npo-middle"></i>'
+        f'<i class="npo-interval" style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+        f'<i class="npo-dot" style="left:{at:.2f}%"></i></span>'
+        f'<span class="npo-row-value" role="cell">{value}</span></div>'
+    )
+
+
+def _newer_first(rate: WinRate) -> WinRate:
+    """The same rate told from the variant that comes later in VARIANTS, the one whose gain is asked for."""
+    if _place(rate.variant_a) >= _place(rate.variant_b):
+        return rate
+    return WinRate(rate.variant_b, rate.variant_a, 1 - rate.rate, 1 - rate.high, 1 - rate.low, rate.votes)
+
+
+def _place(variant: str) -> int:
+    names = list(VARIANTS)
+    return names.index(variant) if variant in names else len(names)
+
+
+def _label(variant: str) -> str:
+    return escape(VARIANTS[variant].label if variant in VARIANTS else variant)
