@@ -35,7 +35,7 @@ from collection.store import Store
 from collection.types import ExportedVote
 from collection.votes.comparisons import note_comparisons
 from collection.votes.vote_counts import COUNTS, count_everything
-from tests.collection.studies import enrol, make_study
+from tests.collection.study_helpers import enrol, make_study
 from tests.postgres import PostgresCluster
 
 VARIANTS = ("aligned", "aligned_npo", "base")

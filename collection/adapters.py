@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from collection.database.connection import Database, sql
+from collection.database import sql
+from collection.database.connection import Database
 from collection.database.models import AdapterRow, PromotionRow, TrainingRunRow, new_id, now
 from collection.errors import InputError
 from collection.types import ROLES, RUN_STATUSES, AdapterRecord, Lineage, Role, RunStatus, TrainingRun

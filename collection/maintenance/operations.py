@@ -13,7 +13,8 @@ from typing import Any, cast
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, undefer
 
-from collection.database.connection import Database, sql
+from collection.database import sql
+from collection.database.connection import Database
 from collection.database.faults import clear_errors, patient, shown
 from collection.database.models import (
     LATENTS_DTYPE,

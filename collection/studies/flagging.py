@@ -9,7 +9,8 @@ from typing import cast
 from sqlalchemy import Text, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
-from collection.database.connection import Database, sql
+from collection.database import sql
+from collection.database.connection import Database
 from collection.database.faults import patient
 from collection.database.models import AssignmentRow, BallotRow, EnrolmentRow, ParticipantRow, StudyPairRow, VoteRow
 from collection.studies.pools import find_plan

@@ -12,7 +12,8 @@ import numpy as np
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from collection.database.connection import Database, sql
+from collection.database import sql
+from collection.database.connection import Database
 from collection.database.models import GenerationRow, StudyItemRow, TallyRow, VoteRow, unpack_latents
 from collection.statistics.ratings import PersonCounts
 from collection.types import PreferencePairs, PreferenceRecord, Totals, VoteCount

@@ -14,7 +14,8 @@ def count_new(votes: Sequence[PreferenceRecord], known: Collection[str]) -> int:
     """How many of the decided `votes` would change the pairs to train on, after a training on the votes `known`.
 
     Votes on the same two pictures make one pair, by their majority (as train.pairs.pairs has it). Where they balance
-    out, or the latents cannot be trained on, there is none, and they are news only if the last training did learn from it.
+    out, or the latents cannot be trained on, there is none, and they are news only if the last training
+    did learn from it.
     """
     pairs: dict[frozenset[str], list[PreferenceRecord]] = {}
     for vote in votes:

@@ -19,7 +19,7 @@ from collection.types import StudyItem
 from npo_core.media.files import PNG_MEDIA_TYPE, png_bytes
 from service.arena.attention_checks import VARIANT
 from tests.collection.helpers import generation
-from tests.collection.studies import make_plan
+from tests.collection.study_helpers import make_plan
 
 MEDIA_TYPE = PNG_MEDIA_TYPE
 FPS: float | None = None

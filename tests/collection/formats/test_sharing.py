@@ -15,7 +15,7 @@ from collection.errors import RefusedError
 from collection.store import Store
 from collection.types import NewBallot
 from tests.collection.helpers import add_comparison, cast
-from tests.collection.studies import enrol, make_study, take_part
+from tests.collection.study_helpers import enrol, make_study, take_part
 
 ROOT = Path(__file__).parents[3]
 

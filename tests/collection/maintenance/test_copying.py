@@ -16,7 +16,7 @@ from collection.statistics.summary import summarise
 from collection.store import Store
 from collection.types import AdapterRecord
 from tests.collection.helpers import add_comparison, cast, open_store
-from tests.collection.studies import make_study, take_part
+from tests.collection.study_helpers import make_study, take_part
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from collection.studies.assignment import (
     seeded,
 )
 from collection.studies.prompts import Prompt
-from tests.collection.studies import make_plan
+from tests.collection.study_helpers import make_plan
 
 PROMPTS = [Prompt(f"prompt {number}") for number in range(30)]
 

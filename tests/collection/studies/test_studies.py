@@ -17,7 +17,7 @@ from collection.store import Store
 from collection.types import NewBallot, Referral, StudyBallot
 from collection.votes.casting import BALLOT_LIFE
 from tests.collection.helpers import add_comparison, cast, generation
-from tests.collection.studies import enrol, make_plan, make_study, take_part, variants_of
+from tests.collection.study_helpers import enrol, make_plan, make_study, take_part, variants_of
 
 
 def by_size(store: Store) -> Any:

@@ -29,7 +29,7 @@ from npo_core.media.files import open_image, sha256_file
 from npo_core.sampling.pipelines import load_pipeline
 from npo_core.weights import save_adapter
 from tests.collection.helpers import cast, open_store
-from tests.collection.studies import make_study
+from tests.collection.study_helpers import make_study
 from tests.tiny import tiny_family, tiny_weights
 from tests.train.helpers import Brightness, small_config, vote_in_store, weights_in
 from train.commands.preference import default_steps

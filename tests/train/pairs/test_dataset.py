@@ -153,7 +153,7 @@ def test_an_exported_study_loads_with_datasets_and_trains(
 
     from collection.__main__ import main as collection_main
     from tests.collection.helpers import open_store
-    from tests.collection.studies import take_part
+    from tests.collection.study_helpers import take_part
     from tests.ui.voting import fill_study
 
     monkeypatch.setitem(families.FAMILIES, "tiny", tiny_family(tmp_path))

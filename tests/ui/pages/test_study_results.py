@@ -12,7 +12,7 @@ from collection.statistics.summary import as_json, extremes, summarise
 from collection.types import VoteCount
 from npo_core.media.files import mp4_bytes, open_image
 from service.services import Services
-from tests.collection.studies import take_part, variants_of
+from tests.collection.study_helpers import take_part, variants_of
 from tests.ui import voting
 from tests.ui.serving import serving
 from tests.ui.visitor import browsing
