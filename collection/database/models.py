@@ -114,6 +114,26 @@ class ParticipantRow(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class PersonKeyRow(Base):
+    """A key of the hashes that stand for people in exports and tombstones: "ours", and those of databases that we took
+    something over from, named after themselves."""
+
+    __tablename__ = "person_keys"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TombstoneRow(Base):
+    """Somebody who was erased, by the keyed hash of the id: whatever brings them back is left out."""
+
+    __tablename__ = "tombstones"
+
+    person: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class GenerationRow(Base):
     """One picture or clip and everything needed to make it again; the media file lies beside the database."""
 
@@ -282,6 +302,7 @@ class StudyRow(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     plan: Mapped[dict[str, Any]]
+    began_with: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # see pools.py
     closed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 

@@ -10,7 +10,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import URL, Engine, inspect, text
+from sqlalchemy import URL, Connection, Engine, inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -18,6 +18,7 @@ from collection.database.engine import for_writing, open_engine
 from collection.database.migrate import alembic_config, upgrade
 from collection.database.models import Base
 from collection.errors import InputError
+from collection.statistics.summary import summarise
 from collection.types import AdapterRecord
 from tests.collection.helpers import add_comparison, cast, open_store
 
@@ -94,6 +95,51 @@ def test_adapters_from_before_promotions_are_in_use_as_they_were(tmp_path: Path)
                 assert connection.scalar(text("SELECT count(*) FROM adapters")) == 2
             upgrade(store._engine)
         assert [adapter.name for adapter in store.promoted("emoji", "negative")] == ["second", "first"]
+
+
+def test_ballots_of_an_import_that_were_about_no_comparison_are_put_right_once(tmp_path: Path) -> None:
+    """What imports of other people's files left behind: a comparison of its own for every ballot, and counts by it."""
+    with open_store(tmp_path) as store:
+        person = store.create_participant()
+        for comparison in ("c1", "c2"):
+            ids = add_comparison(store, comparison, prompt=f"prompt {comparison}")
+            for choice in ("left", "tie"):
+                cast(store, person, ids["base"], ids["aligned"], choice)  # type: ignore[arg-type]
+        counts = store.vote_counts_by_prompt()
+        with for_writing(store._engine).begin() as connection:
+            command.downgrade(alembic_config(connection), "0005")
+            for number, ballot in enumerate(connection.scalars(text("SELECT id FROM ballots")).all()):
+                connection.execute(
+                    text("UPDATE ballots SET comparison_id = :pair WHERE id = :id"),
+                    {"pair": f"p{number}", "id": ballot},
+                )
+            count_by_comparison(connection)
+            connection.execute(text("UPDATE comparisons SET ballots = 0"))
+            zeros = {"prompt": "prompt\0 c1\0", "comparison": "c1"}
+            connection.execute(text("UPDATE generations SET prompt = :prompt WHERE comparison_id = :comparison"), zeros)
+        upgrade(store._engine)
+        assert store.verify() == []
+        assert store.vote_counts_by_prompt() == counts
+        assert summarise(store).totals.comparisons == 2
+
+
+def count_by_comparison(connection: Connection) -> None:
+    """The count table as it was when those ballots had been imported."""
+    connection.execute(text("DELETE FROM tallies WHERE dimension = 'comparison'"))
+    connection.execute(
+        text(
+            "INSERT INTO tallies SELECT 'comparison', comparison_id, '', family, modality, votes.blind, left_variant, "
+            "right_variant, 0, 0, 0, 0, 0 FROM votes JOIN ballots ON ballots.id = votes.ballot_id"
+        )
+    )
+    for column, choice in (("ties", "tie"), ("wins_b", "left"), ("left_wins", "left")):
+        connection.execute(
+            text(
+                f"UPDATE tallies SET {column} = 1, variant_a = 'aligned', variant_b = 'base' "
+                "WHERE dimension = 'comparison' AND key IN (SELECT comparison_id FROM ballots JOIN votes "
+                f"ON votes.ballot_id = ballots.id WHERE choice = '{choice}')"
+            )
+        )
 
 
 def test_upgrading_twice_changes_nothing(engine: Engine) -> None:
