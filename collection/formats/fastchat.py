@@ -18,6 +18,7 @@ from collection.errors import InputError
 from collection.files import replacing
 from collection.formats.pickapic import comparison_of, made_elsewhere
 from collection.media.stores import Media
+from collection.texts import json_entries, read_text
 from collection.types import Choice, ExportedVote, Generation, StoredBallot, StoredVote
 
 FAMILY: Final = "fastchat"
@@ -51,27 +52,13 @@ def read_fastchat(path: Path) -> Iterator[Generation | StoredBallot | StoredVote
 
     What was shown is kept as text. A judge is kept as a hash keyed with the file: the same within it, told to nobody.
     """
-    try:
-        content = path.read_bytes()
-        lines = content.decode("utf-8").splitlines()
-        salt = hashlib.sha256(content).digest()
-        rows: Iterable[tuple[int, Any]] = (
-            enumerate(json.loads(content), start=1)
-            if path.suffix == ".json"
-            else ((number, json.loads(line)) for number, line in enumerate(lines, start=1) if line.strip())
-        )
-        seen: set[str] = set()
-        for number, row in rows:
-            try:
-                yield from _records(row, number, salt, seen)
-            except (KeyError, IndexError, TypeError, AttributeError) as error:
-                raise InputError(f"Line {number} of {path} is no vote of FastChat's ({error!r}).") from None
-    except OSError as error:
-        raise InputError(f"The file {path} cannot be read ({error.strerror}); give FastChat's JSON lines.") from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"The file {path} is no JSON ({error}); give FastChat's JSON lines.") from None
+    salt = hashlib.sha256(read_text(path).encode()).digest()
+    seen: set[str] = set()
+    for number, row in json_entries(path):
+        try:
+            yield from _records(row, number, salt, seen)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"Line {number} of {path} is no vote of FastChat's ({error!r}).") from None
 
 
 def _line(vote: ExportedVote) -> dict[str, Any]:
