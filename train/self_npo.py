@@ -26,6 +26,7 @@ from npo_core.catalog.adapter_files import AdapterFile
 from npo_core.catalog.families import ModelFamily
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
+from train.commands.beside import aligned_for, validators
 from train.commands.flags import (
     add_place_flags,
     add_training_flags,
@@ -35,15 +36,14 @@ from train.commands.flags import (
     read_prompts,
 )
 from train.commands.jobs import Job, carry_out, exit_status_of
-from train.commands.preference import aligned_for, validators
 from train.engine.config import OF_PAIRS, TrainConfig, check_config
 
 if TYPE_CHECKING:
     import torch
 
-    from train.engine.run import TrainResult
+    from train.engine.task import TrainResult
     from train.network.policy import Network, PromptTable
-    from train.objectives.preference import Picture
+    from train.objectives.denoising import Picture
 
 METHOD = "Self-NPO"
 SAMPLING_STEPS, KEEP_STEPS = 20, 8
@@ -139,9 +139,9 @@ def train_on_truncated(
     from train.engine.loop import train_objective
     from train.engine.records import Sources
     from train.engine.results import About
-    from train.engine.run import Task
+    from train.engine.task import Task
     from train.network.policy import encode_prompts
-    from train.objectives.preference import DenoisingObjective
+    from train.objectives.denoising import DenoisingObjective
 
     pipeline = load_pipeline(family)
     size_px = (family.height_px, family.width_px)
@@ -174,8 +174,8 @@ def truncated_pictures(
     """One picture for each text, as the reference expects it after `samples.keep_steps` steps of DDIM."""
     import torch
 
-    from train.objectives.preference import Picture
-    from train.pairs.sampling import DdimPath, seeded_noise
+    from train.network.schedule import DdimPath, seeded_noise
+    from train.objectives.denoising import Picture
 
     scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     shape = (pipeline.unet.config.in_channels, family.height_px // scale, family.width_px // scale)

@@ -73,12 +73,26 @@ def add_training_flags(parser: argparse.ArgumentParser, without: Collection[str]
     add("warmup-steps", "of the learning rate", int)
     add("ema-decay", "keep the moving average of the weights with this decay, such as 0.99", float)
     add("loss", f"one of {', '.join(LOSSES)}")
-    add("beta-dpo", "how closely to stay with the base: higher is closer", float)
+    add("beta-dpo", "how closely to stay with the base: higher is closer; per prediction type, see the docs", float)
     add("label-smoothing", "the share of preferences expected to be the wrong way round", float)
     add("through-guidance", "train the guided prediction at this scale, with the aligned model frozen", float)
     add("rank", "of the LoRA", int)
     add("targets", f"layers with a LoRA, one of {', '.join(TARGETS)}")
+    if "both_signs" not in without:
+        text = "of train.dpo: one network, exchange the pair where its caption is dropped (Diff-SNPO)"
+        group.add_argument("--both-signs", action="store_true", help=text)
+    if "through_guidance" not in without:
+        for name in ("alpha", "beta"):
+            text = f"with --through-guidance, {name} of the negative branch there (the family's)"
+            group.add_argument(f"--{name}", type=float, metavar="FLOAT", help=text)
     add("caption-dropout", "share of pairs trained on the empty prompt", float)
+    group.add_argument(
+        "--timestep-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="shares of the noise to train between, 0 the cleanest (0 1; 0 0.25 for a reward's gradient)",
+    )
     add("timestep-sampling", f"one of {', '.join(TIMESTEP_SAMPLING)}")
     add("seed", "of noise, timesteps and order", int)
     group.add_argument(
@@ -119,7 +133,19 @@ def read_config(role: Role, method: str, options: argparse.Namespace) -> TrainCo
         settings["batch_size"] = BATCH_SIZES.get(options.modality, BATCH_SIZES["image"])
     if options.mixed_precision == "auto":
         settings["mixed_precision"] = fastest_precision(options.device)
+    settings |= _shares(options)
+    settings["timestep_range"] = tuple(options.timestep_range or (0.0, 1.0))
     return TrainConfig(role=role, **settings)
+
+
+def _shares(options: argparse.Namespace) -> dict[str, float]:
+    """Alpha and beta of a negative model that is trained through guidance: as asked for, else the family's."""
+    asked = {name: getattr(options, name, None) for name in ("alpha", "beta")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if getattr(options, "through_guidance", None) is None:
+        return {**dict.fromkeys(asked, 1.0), **given}
+    family = get_family(options.family)
+    return {"alpha": family.alpha, "beta": family.beta, **given}
 
 
 def check_output_dir(config: TrainConfig, options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from train.engine.files import write_array
-from train.network.models import NoiseSchedule, ReferenceSwitch
+from train.network.models import Exchange, ReferenceSwitch
+from train.network.schedule import NoiseSchedule
 
 TEXT_BATCH = 64  # prompts that the text encoder reads at once
 
@@ -129,12 +131,20 @@ def hash_weights(module: nn.Module) -> str:
 class Network:
     """One UNet with a LoRA: with it the policy, without it the reference, so that no second UNet is needed."""
 
-    def __init__(self, policy: nn.Module, unet: nn.Module, pipeline: Any, accelerator: Accelerator) -> None:
-        """policy: `unet` as accelerate wrapped it, for forward passes whose gradients are shared."""
-        self._policy, self._accelerator = policy, accelerator
+    def __init__(
+        self,
+        policy: nn.Module,
+        unet: nn.Module,
+        pipeline: Any,
+        accelerator: Accelerator,
+        aligned: Exchange | None = None,
+    ) -> None:
+        """policy: `unet` as accelerate wrapped it, for forward passes whose gradients are shared. aligned: what makes
+        the reference the aligned model, where it is not."""
+        self._policy, self._accelerator, self._aligned = policy, accelerator, aligned
         self._switch = ReferenceSwitch(unet)
         self.device, self.processes = accelerator.device, accelerator.num_processes
-        self.schedule = NoiseSchedule(pipeline, self.device)
+        self.schedule = NoiseSchedule(pipeline.scheduler.config, self.device)
 
     def policy(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
         """The prediction with the LoRA, float32 (B, [F,] C, H, W)."""
@@ -144,6 +154,12 @@ class Network:
         """The prediction without it and without gradients."""
         with self._switch.reference():
             return self._predict(noisy, timesteps, conditioning)
+
+    def aligned(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
+        """The aligned model's prediction, without gradients. Not between the policy's and its backward pass, which
+        reads the weights once more."""
+        with nullcontext() if self._aligned is None else self._aligned.made():
+            return self.reference(noisy, timesteps, conditioning)
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
         if noisy.ndim == 5:  # the UNet of clips wants (B, C, F, H, W), and the text once for every frame
