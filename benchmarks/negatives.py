@@ -34,6 +34,7 @@ from npo_core.media.files import open_image
 from npo_core.weights import load_adapter
 from service.arena.compare import generation_record
 from train.commands.flags import read_prompts
+from train.commands.reward import REWARD_RANGE
 from train.emoji.prompts import draw_prompts, pair_concepts
 from train.engine.config import TrainConfig, fastest_precision
 from train.engine.files import write_json
@@ -44,7 +45,7 @@ from train.judging.scorers import load_scorer
 from train.judging.scoring import Values, compare, score_requests, summarise
 from train.objectives.reward import train_on_reward
 from train.pairs.pairs import from_store, reverse_pairs, sources_of
-from train.self_npo import Truncation, train_on_truncated
+from train.self_npo import TEACHER_DECAY, Sampling, train_on_itself
 
 HELD_OUT_PROMPTS = Path("train/emoji/prompt_lists/held_out_1005.txt")
 NOISE = 0.15  # the share of picks that are the wrong way round
@@ -244,11 +245,15 @@ def by_negative(lab: Lab) -> dict[str, Any]:
     note("reversed pairs, bounded loss", trained(lab, "npo-bounded", reverse_pairs(given), loss="bounded"))
     scale = lab.family.guidance_scale
     note(f"through guidance {scale:g}", trained(lab, "guided", given, through_guidance=scale))
-    truncated = lab.config("self", max_train_steps=self_npo_steps(lab.size.steps))
-    train_on_truncated(truncated, lab.family, prompts[:SELF_NPO_PROMPTS], Truncation())
-    note("self-NPO, no votes", truncated.output_dir)
+    itself = lab.config("self", max_train_steps=self_npo_steps(lab.size.steps), ema_decay=TEACHER_DECAY)
+    samples = Sampling(2, lab.size.sampling_steps or lab.family.steps, scale)
+    train_on_itself(itself, lab.family, prompts[:SELF_NPO_PROMPTS], samples)
+    note("self-NPO, no votes", itself.output_dir)
     reward = lab.config(
-        "reward", max_train_steps=reward_steps(lab.size.steps), batch_size=reward_batch(lab.size.train_batch)
+        "reward",
+        max_train_steps=reward_steps(lab.size.steps),
+        batch_size=reward_batch(lab.size.train_batch),
+        timestep_range=REWARD_RANGE,
     )
     aligned = load_adapter(str(lab.family.aligned))
     train_on_reward(replace(reward, through_guidance=scale), lab.family, prompts, lab.scorer, aligned)

@@ -69,9 +69,10 @@ class Run:
         self.policy = self.unet if as_it_is else accelerator.prepare(self.unet)
         if config.shard_base:
             shard_frozen(self.unet, weights, accelerator.device, accelerator.num_processes)
-        self.objective = task.make(Network(self.policy, self.unet, pipeline, accelerator, aligned))
-        self.names = self.objective.metrics
         self.ema = None if config.ema_decay is None else [weight.detach().clone() for weight in weights]
+        network = Network(self.policy, self.unet, pipeline, accelerator, aligned, (weights, self.ema))
+        self.objective = task.make(network)
+        self.names = self.objective.metrics
         self.step = 0
         self.history: list[Tensor] = []  # one (metrics,) tensor a step, on the device: reading it would wait for it
         self.rows: list[dict[str, float]] = []  # of metrics.csv

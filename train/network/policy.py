@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from train.engine.files import write_array
-from train.network.models import Exchange, ReferenceSwitch
+from train.network.models import Exchange, ReferenceSwitch, holding
 from train.network.schedule import NoiseSchedule
 
 TEXT_BATCH = 64  # prompts that the text encoder reads at once
@@ -138,10 +138,11 @@ class Network:
         pipeline: Any,
         accelerator: Accelerator,
         aligned: Exchange | None = None,
+        averaged: tuple[Sequence[Tensor], Sequence[Tensor] | None] = ((), None),
     ) -> None:
         """policy: `unet` as accelerate wrapped it, for forward passes whose gradients are shared. aligned: what makes
-        the reference the aligned model, where it is not."""
-        self._policy, self._accelerator, self._aligned = policy, accelerator, aligned
+        the reference the aligned model, where it is not. averaged: the policy's weights and their moving averages."""
+        self._policy, self._accelerator, self._aligned, self._averaged = policy, accelerator, aligned, averaged
         self._switch = ReferenceSwitch(unet)
         self.device, self.processes = accelerator.device, accelerator.num_processes
         self.schedule = NoiseSchedule(pipeline.scheduler.config, self.device)
@@ -160,6 +161,11 @@ class Network:
         reads the weights once more."""
         with nullcontext() if self._aligned is None else self._aligned.made():
             return self.reference(noisy, timesteps, conditioning)
+
+    def teacher(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
+        """The prediction of the policy's moving average (of itself where none is kept), without gradients."""
+        with torch.no_grad(), holding(*self._averaged):
+            return self._predict(noisy, timesteps, conditioning)
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
         if noisy.ndim == 5:  # the UNet of clips wants (B, C, F, H, W), and the text once for every frame

@@ -53,12 +53,26 @@ class NoiseSchedule:
 
     def clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
         """The picture x_0 that a `prediction` at `noisy` stands for, (B, C, H, W)."""
-        kept = self._kept[timesteps].view(-1, *[1] * (noisy.ndim - 1)).float()
+        kept = self._share(timesteps, noisy)
         if self.prediction_type == "epsilon":
             return (noisy - (1 - kept).sqrt() * prediction) / kept.sqrt()
         if self.prediction_type == "v_prediction":
             return kept.sqrt() * noisy - (1 - kept).sqrt() * prediction
         return prediction
+
+    def noise(self, noisy: Tensor, clean: Tensor, timesteps: Tensor) -> Tensor:
+        """The noise in `noisy` where the picture in it is `clean`, (B, C, H, W)."""
+        kept = self._share(timesteps, noisy)
+        return (noisy - kept.sqrt() * clean) / (1 - kept).sqrt()
+
+    def noisier(self, noisy: Tensor, timesteps: Tensor, later: Tensor, noise: Tensor) -> Tensor:
+        """sqrt(a_u / a_t) x_t + sqrt(1 - a_u / a_t) e: latents at `timesteps` t with more noise e, at `later` u > t."""
+        left = self._share(later, noisy) / self._share(timesteps, noisy)
+        return left.sqrt() * noisy + (1 - left).sqrt() * noise
+
+    def _share(self, timesteps: Tensor, like: Tensor) -> Tensor:
+        """a_t, (B, 1, ...)."""
+        return self._kept[timesteps].view(-1, *[1] * (like.ndim - 1)).float()
 
 
 class DdimPath:
@@ -80,6 +94,11 @@ class DdimPath:
             way.append(step.prev_sample)
             expected = step.pred_original_sample
         return way, expected
+
+
+def nearest(grid: Tensor, timesteps: Tensor) -> Tensor:
+    """(B,) int64: which of `grid`, (S,), is nearest to each of `timesteps`, (B,)."""
+    return (grid[None] - timesteps[:, None]).abs().argmin(1)
 
 
 def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from train.engine.config import TrainConfig
 from train.network.policy import Network, PromptTable
+from train.network.schedule import nearest
 from train.pairs.draws import DrawPlan
 
 ON_DEVICE_BYTES = 2 << 30  # latents beyond this stay in main memory and travel batch by batch
@@ -49,11 +50,18 @@ class Batches:
     """Examples of V pictures each: two for a pair, one for a picture without a rival."""
 
     def __init__(
-        self, config: TrainConfig, latents: np.ndarray, prompts: Sequence[str], table: PromptTable, network: Network
+        self,
+        config: TrainConfig,
+        latents: np.ndarray,
+        prompts: Sequence[str],
+        table: PromptTable,
+        network: Network,
+        grid: Tensor | None = None,
     ) -> None:
-        """latents: (N, V, [F,] C, H, W) float16; prompts: N, which `table` knows."""
+        """latents: (N, V, [F,] C, H, W) float16; prompts: N, which `table` knows. grid: timesteps, (S,), the nearest of
+        which are taken for those that are drawn."""
         whole = torch.from_numpy(latents)
-        self._network, self._table = network, table
+        self._network, self._table, self._grid = network, table, grid
         self._latents = whole.to(network.device) if whole.nbytes <= ON_DEVICE_BYTES else whole
         self._rows = torch.tensor([table.rows[prompt] for prompt in prompts], device=network.device)  # (N,)
         self._plan = draw_plan(config, network, len(whole), tuple(whole.shape[2:]))
@@ -68,6 +76,8 @@ class Batches:
         # The same noise and timestep for all pictures of an example: what differs is the picture alone.
         noise = torch.cat([torch.from_numpy(draws.noise).to(device)] * views)
         timesteps = torch.from_numpy(draws.timesteps).to(device).repeat(views)
+        if self._grid is not None:
+            timesteps = self._grid[nearest(self._grid, timesteps)]
         dropped = torch.from_numpy(draws.caption_dropped).to(device)
         chosen = chosen.to(device)
         rows = self._rows[chosen].masked_fill(dropped, 0).repeat(views)

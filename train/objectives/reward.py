@@ -31,7 +31,7 @@ from train.engine.validation import Validator
 from train.judging.scorers import DifferentiableScorer, Scorer
 from train.network.models import borrowed_weights, frozen
 from train.network.policy import Network, PromptTable, encode_prompts
-from train.network.schedule import DdimPath
+from train.network.schedule import DdimPath, nearest
 from train.objectives.batches import draw_plan
 
 SAMPLING_STEPS = 10  # of a picture whose reward is followed
@@ -79,7 +79,7 @@ class RewardObjective:
             return self._predict(noisy, timestep.expand(len(noisy)), rows)
 
         drawn = torch.from_numpy(draws.timesteps).to(device)
-        steps = (self._path.timesteps[None] - drawn[:, None]).abs().argmin(1)  # (B,), each picture's own
+        steps = nearest(self._path.timesteps, drawn)  # (B,), each picture's own
         with torch.no_grad():
             way, _ = self._path.walk(predict, torch.from_numpy(draws.noise).to(device), int(steps.max()))
             latents = torch.stack([way[int(step)][row] for row, step in enumerate(steps)])

@@ -189,19 +189,19 @@ def test_pairs_are_drawn_on_policy_from_what_is_in_use(
     assert "leave --reward-gradient out" in capsys.readouterr().err
 
 
-def test_self_npo_trains_on_truncated_samples_and_registers_on_request(
+def test_self_npo_trains_on_its_own_attempts_and_registers_on_request(
     tmp_path: Path, tiny: ModelFamily, prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = f"--family tiny --data-dir {tmp_path}/data --database-url sqlite:///{tmp_path}/npo.db --register"
-    how = "--max-train-steps 4 --batch-size 2 --rank 2 --device cpu --sampling-steps 4 --keep-steps 2"
+    how = "--max-train-steps 4 --batch-size 2 --rank 2 --device cpu --sampling-steps 2"
     assert train.self_npo.main(["--prompts", str(prompts), *where.split(), *how.split()]) == 0
-    assert "stopped after 2 of 4 steps" in capsys.readouterr().out
+    assert "2 pictures each at guidance 4; the teacher is a moving average with decay 0.999" in capsys.readouterr().out
     with Store(f"sqlite:///{tmp_path}/npo.db", tmp_path / "data") as store:
         (adapter,) = store.adapters("tiny", "negative")
     assert adapter.name.startswith("Self-NPO from 3 prompts")
     card = (Path(adapter.path).parent / "README.md").read_text()
     assert "# Self-NPO adapter for tiny" in card
-    assert "trained on 6 unfinished pictures that the base drew of 3 prompts, without any votes (after Self-NPO" in card
+    assert "trained on its own short attempts at 6 pictures that the base drew of 3 prompts, without any votes" in card
     assert "| pictures | 6 |" in card
     assert not re.search(r"pairs|preferences|2505.11245|\| loss \||beta_dpo", card)
     assert load_adapter(adapter.path).layers
