@@ -18,6 +18,7 @@ import numpy as np
 from npo_core.errors import InputError
 
 if TYPE_CHECKING:
+    from collection.account import Account
     from collection.store import Store
     from collection.types import PreferencePairs, PreferenceRecord
 
@@ -45,11 +46,15 @@ class PreferencePair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs ready for training, how many preferences were left out for which reason, and how many people spoke."""
+    """Pairs ready for training, how many preferences were left out for which reason, and how many people spoke.
+
+    account: of a data set, which rows they were.
+    """
 
     pairs: list[PreferencePair]
     dropped: dict[str, int]
     raters: int | None = None
+    account: Account | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +224,7 @@ def usable(found: PairSet) -> PairSet:
     common = max(sizes, key=lambda size: sizes[size], default=None)
     pairs = [pair for pair in whole if pair.preferred.shape == common]
     dropped["another size"] += len(whole) - len(pairs)
-    return PairSet(pairs, {reason: count for reason, count in dropped.items() if count}, found.raters)
+    return PairSet(pairs, {reason: count for reason, count in dropped.items() if count}, found.raters, found.account)
 
 
 def _is_whole(pair: PreferencePair) -> bool:
