@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from collection.errors import InputError
 from collection.files import replacing
-from collection.formats.pickapic import made_elsewhere
+from collection.formats.pickapic import comparison_of, made_elsewhere
 from collection.media.stores import Media
 from collection.texts import json_entries, read_text
 from collection.types import Choice, ExportedVote, Generation, StoredBallot, StoredVote
@@ -96,7 +96,7 @@ def _records(
     models = [row["model_a"], row["model_b"]] if "model_a" in row else row["models"]
     states = row.get("states") or [{}, {}]
     unique = hashlib.sha256(salt + str(number).encode()).hexdigest()[:32]
-    made = []
+    made, prompts = [], []
     for side, (model, state) in enumerate(zip(models, states, strict=True)):
         name = model or state["model_name"]
         family, slash, variant = name.partition("/")
@@ -106,6 +106,7 @@ def _records(
         shown = json.dumps(state, ensure_ascii=False, sort_keys=True).encode()
         identity = hashlib.sha256(f"{uid} {name}".encode() + shown).hexdigest()[:32]
         made.append(identity)
+        prompts.append(prompt)
         if identity not in seen:
             seen.add(identity)
             if not slash:
@@ -114,8 +115,7 @@ def _records(
     judge = str(row.get("judge") or row.get("ip") or "unknown")
     person = "fastchat-" + hashlib.sha256(salt + judge.encode()).hexdigest()[:32]
     blind = bool(row.get("anony", not all(models)))
-    comparison = hashlib.sha256(" ".join(sorted(made)).encode()).hexdigest()[:32]
-    yield StoredBallot(unique, made[0], made[1], person, blind, "normal", None, comparison, created_at)
+    yield StoredBallot(unique, made[0], made[1], person, blind, "normal", None, comparison_of(prompts[0]), created_at)
     yield StoredVote(unique, unique, person, choice, choice, None, None, created_at, created_at)
 
 
