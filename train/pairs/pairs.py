@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 TIE_POLICY = "ties, both_bad and skipped ballots do not order a pair and are left out"
 
+REASONS = {  # of the database, in words
+    "repeat_or_check": "repeats and checks",
+    "not_blind": "with the names visible",
+    "missing_latents": "on pictures made elsewhere, which have no latents (`python -m collection export --format pickapic` "
+    "writes them as a data set for --dataset)",
+    "different_shapes": "on pictures of two sizes",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class PreferencePair:
@@ -55,6 +63,13 @@ class PairSet:
     dropped: dict[str, int]
     raters: int | None = None
     account: Account | None = None
+
+    def told(self) -> str:
+        """What became of everything that was looked at, for a person."""
+        if self.account is not None:
+            return str(self.account)
+        reasons = [f"{count} {REASONS.get(reason, reason)}" for reason, count in self.dropped.items() if count]
+        return f"left out: {', '.join(reasons) or 'none'}"
 
 
 @dataclass(frozen=True)
