@@ -98,9 +98,7 @@ def add_training_flags(parser: argparse.ArgumentParser, without: Collection[str]
 def _add_loss_flags(parser: argparse.ArgumentParser, without: Collection[str]) -> None:
     flags = _Flags(parser, "what is minimised", without)
     flags.add("loss", f"one of {', '.join(LOSSES)}")
-    flags.add(
-        "beta-dpo", "how closely to stay with the base: higher is closer; per prediction type, see the docs", float
-    )
+    flags.add("beta-dpo", "how closely to stay with the base: higher is closer (see the docs)", float)
     flags.add("label-smoothing", "the share of preferences expected to be the wrong way round", float)
     flags.switch("both-signs", "of train.dpo: one network, the pair exchanged where its caption is dropped (Diff-SNPO)")
     flags.add("through-guidance", "train the guided prediction at this scale, with the aligned model frozen", float)
