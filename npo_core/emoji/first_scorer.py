@@ -129,6 +129,13 @@ class Scorer:
         """(B,) natural-log probability that the picture is clean and shows all that its prompt names."""
         return self._wanted(self._answers(images), prompts).numpy()
 
+    @torch.no_grad()
+    def clean_logit(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B,) how sure it is that pixels (B, 3, H, W) in [-1, 1] are clean, whatever they show; see `ScorerNet`."""
+        small = functional.interpolate(pixels.float(), size=(SIDE_PX, SIDE_PX), mode="area")
+        logits: torch.Tensor = self.net.to(pixels.device)(small)
+        return logits[:, -1]
+
     def log_probability_of_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """The same from pixels (B, 3, H, W) in [-1, 1], with gradients to them; the net follows to their device."""
         small = functional.interpolate(pixels.float(), size=(SIDE_PX, SIDE_PX), mode="area")

@@ -178,10 +178,19 @@ class Scorer:
         """(B,) natural-log probability that the picture is clean and shows all that its prompt names."""
         return self._wanted(self.answers(images), prompts).numpy()
 
+    @torch.no_grad()
+    def clean_logit(self, pixels: Tensor) -> Tensor:
+        """(B,) how sure it is that pixels (B, 3, H, W) in [-1, 1] are clean, whatever they show."""
+        return self._answers_of_pixels(pixels).clean
+
     def log_probability_of_pixels(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
         """The same from pixels (B, 3, H, W) in [-1, 1], with gradients to them; the net follows to their device."""
+        return self._wanted(self._answers_of_pixels(pixels), prompts)
+
+    def _answers_of_pixels(self, pixels: Tensor) -> Answers:
         small = functional.interpolate(pixels.float(), size=(SIDE_PX, SIDE_PX), mode="area")
-        return self._wanted(self.net.to(pixels.device)(small), prompts)
+        answers: Answers = self.net.to(pixels.device)(small)
+        return answers
 
 
 def header_of(labels: Labels) -> dict[str, str]:
