@@ -1,4 +1,4 @@
-"""The shape of the house: no import circle, no crowded folder, nothing long. Who may import whom: see pyproject.toml."""
+"""The shape of the house: no import circle, no crowded folder, nothing long. The import rules: pyproject.toml."""
 
 from __future__ import annotations
 

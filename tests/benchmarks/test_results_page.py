@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.results_page import page, verdict_on_loop
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def loop(against_aligned: list[float], against_base: list[float]) -> list[dict[str, Any]]:
