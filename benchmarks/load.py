@@ -37,7 +37,7 @@ from benchmarks.voters import (
     vote_at_a_rate,
 )
 from collection.store import Store
-from tests.postgres import PostgresCluster
+from tests.programs.postgres import PostgresCluster
 
 DEFAULTS = ("newest", "newest", "", "image", None, None)  # versions, family, modality, frames, fps
 

@@ -36,7 +36,7 @@ from collection.types import ExportedVote
 from collection.votes.comparisons import note_comparisons
 from collection.votes.vote_counts import COUNTS, count_everything
 from tests.collection.study_helpers import enrol, make_study
-from tests.postgres import PostgresCluster
+from tests.programs.postgres import PostgresCluster
 
 VARIANTS = ("aligned", "aligned_npo", "base")
 ORDERS = tuple(permutations(VARIANTS, 2))

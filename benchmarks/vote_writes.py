@@ -42,7 +42,7 @@ from collection.database.models import VoteRow
 from collection.store import Store
 from collection.types import NewBallot
 from tests.collection.helpers import add_comparison
-from tests.postgres import PostgresCluster
+from tests.programs.postgres import PostgresCluster
 
 ROOT = Path(__file__).parent.parent
 WAYS = ("jsonl", "jsonl-open", "jsonl-fsync", "sqlite", "postgresql")
