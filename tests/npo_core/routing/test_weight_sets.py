@@ -129,7 +129,7 @@ def test_what_belongs_to_no_row_stays_as_it_is_though_it_is_as_long() -> None:
     routed = routed_unet(FULL_ETA, LORA_DELTA)
     mixes, timesteps = [ALIGNED, BASE, Mix(0.5)], torch.tensor([100, 500, 900])
     sample, text = noise(3, 4, 8, 8), noise(3, 7, 32)
-    for_all = {"scale": torch.ones(3)}
+    for_all = {"ignored": torch.ones(3)}
     seen: list[Any] = []
     handle = routed.unet.register_forward_pre_hook(
         lambda module, given, named: seen.append(named["cross_attention_kwargs"]), with_kwargs=True
