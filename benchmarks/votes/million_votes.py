@@ -1,8 +1,8 @@
 """Whether the lab stays quick with millions of votes: the next ballot, a vote, results, and a streamed export.
 
-    python -m benchmarks.million_votes                                   # a million on SQLite, in a temporary folder
-    python -m benchmarks.million_votes --postgres --votes 10000000       # ten on a temporary PostgreSQL
-    python -m benchmarks.million_votes --database-url postgresql://user@host/empty --votes 1000000
+    python -m benchmarks.votes.million_votes  # a million on SQLite, in a temporary folder
+    python -m benchmarks.votes.million_votes --postgres --votes 10000000  # ten on a temporary PostgreSQL
+    python -m benchmarks.votes.million_votes --database-url postgresql://user@host/empty --votes 1000000
 
 Fills an empty database with made-up votes (a minute for each million), adds a study of --study-items prompts, and
 times: the next ballot of the pool for somebody new and for somebody who judged much, the next ballot of the study, a

@@ -33,7 +33,7 @@ from collection.studies.study_config import StudyPlan
 from collection.types import Generation
 from tests.programs.postgres import PostgresCluster
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STUDY = "load"
 CHOICES = ("left", "right", "tie", "both_bad")
 RETRY_S = 0.2
