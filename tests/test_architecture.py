@@ -25,7 +25,6 @@ CROWDED_FOLDERS = {"train/emoji"}
 LONG_MODULES = {
     "benchmarks/negatives.py",
     "benchmarks/results_page.py",
-    "benchmarks/side_by_side.py",
     "collection/database/models.py",
     "collection/types.py",
     "service/arena/compare.py",
