@@ -37,9 +37,18 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import measuring
-from benchmarks.calls import Setting, decode, latents_of, pipeline_around, unet_call
-from benchmarks.measuring import forget_peak, median_ms, peak_gb, synchronise
+from benchmarks import calls
+from benchmarks.calls import (
+    Setting,
+    decode,
+    forget_peak,
+    latents_of,
+    median_ms,
+    peak_gb,
+    pipeline_around,
+    synchronise,
+    unet_call,
+)
 from benchmarks.shapes import CASES, Case
 from benchmarks.ways import Way, adapters_of, stock, ways_of
 from npo_core.console import hush_libraries
@@ -100,10 +109,10 @@ def timed(setting: Setting, way: Way, repeats: int) -> Result:
         pipeline = pipeline_around(setting, stage.pictures, vae.to(device))
         decode(pipeline, latents_of(setting, pipeline, stage.samples, 1))
         synchronise(device)
-        started = measuring.clock()
+        started = calls.clock()
         decode(pipeline, latents_of(setting, pipeline, stage.samples, setting.case.steps))
         synchronise(device)
-        pictures_ms += 1e3 * (measuring.clock() - started)
+        pictures_ms += 1e3 * (calls.clock() - started)
         vae.to("cpu")
     return Result(way.name, step_ms, pictures_ms, memory_gb)
 
@@ -216,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hush_libraries()
     torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
     if options.cpu_time:
-        measuring.clock = time.process_time
+        calls.clock = time.process_time
         torch.set_num_threads(1)
     report = Report(options.out)
     device = torch.device(options.device)
