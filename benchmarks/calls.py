@@ -1,4 +1,4 @@
-"""A case on a device, how a pipeline calls its UNet there (the same noise and text for every way), and what it costs."""
+"""A case on a device, how a pipeline calls its UNet there with the same noise for every way, and what a call costs."""
 
 from __future__ import annotations
 
