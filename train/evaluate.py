@@ -33,9 +33,11 @@ from npo_core.variants import DEFAULT_VARIANTS, VARIANTS
 from train.commands.flags import read_family, read_prompts
 from train.engine.files import replacing, write_json, write_text
 from train.judging.grids import draw_grid
+from train.judging.protocol.command import add_protocol_flags, run_protocol
 from train.judging.scorers import SCORERS, Scorer, load_scorer
 from train.judging.scoring import Scored, compare, score_requests, summarise
 
+BATCH_SIZE = 8
 GRID_ROWS = 12  # prompts on the grid: more cannot be looked at
 LONGER = "aligned_longer"
 NPO = "aligned_npo"
@@ -59,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seeds-per-prompt", type=int, default=1, help="pictures of each prompt and variant (%(default)s)")
     add("--first-seed", type=int, default=0, help="(%(default)s)")
     add("--limit", type=int, help="only the first so many prompts")
-    add("--batch-size", type=int, default=8, help="requests in one pipeline call (%(default)s)")
+    add("--batch-size", type=int, help="requests in one pipeline call (8; in the protocol pictures, 512 on a GPU)")
     for name, kind in (("steps", int), ("guidance-scale", float), ("alpha", float), ("beta", float)):
         add(f"--{name}", type=kind, help="(the family's)")
     add("--scheduler", help="(the family's)")
@@ -78,12 +80,17 @@ def build_parser() -> argparse.ArgumentParser:
     add("--markdown", type=Path, help="file for the tables as Markdown")
     add("--plot", type=Path, help="PNG of the win rates of every table and ablation")
     add("--grid", type=Path, help=f"PNG of the first {GRID_ROWS} prompts, one column a variant")
+    add_protocol_flags(parser)
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
     """Generates, scores, prints and writes what `options` ask for; raises InputError."""
     family = read_family(options)
+    if options.protocol:
+        run_protocol(options, family)
+        return
+    options.batch_size = options.batch_size or BATCH_SIZE
     requests = build_requests(options, family)
     sweep: Sequence[float] = [resolve_request(requests[0], family).guidance_scale]
     if options.guidance_sweep:
