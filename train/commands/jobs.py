@@ -22,7 +22,7 @@ from train.engine.config import TrainConfig
 from train.engine.records import prepare_folder
 
 if TYPE_CHECKING:
-    from train.engine.run import TrainResult
+    from train.engine.task import TrainResult
 
 
 @dataclass(frozen=True)
