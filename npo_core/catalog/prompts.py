@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from npo_core.catalog.nouns import plural, singulars, with_article
 from npo_core.errors import InputError
@@ -69,8 +70,12 @@ def load_guide(path: str | Path) -> PromptGuide:
         optional: dict[str, object] = {"motions": [], "grounds": [], "synonyms": {}, "related": {}}
         content = {**optional, **json.loads(Path(path).read_text(encoding="utf-8"))}
         related = {str(word): tuple(near) for word, near in dict(content.pop("related")).items()}
-        tables = {name: dict(content.pop(name)) for name in ("concepts", "synonyms")}
-        lists = {entry.name: tuple(content[entry.name]) for entry in fields(PromptGuide) if entry.name in content}
+        tables: dict[str, Any] = {name: dict(content.pop(name)) for name in ("concepts", "synonyms")}
+        lists: dict[str, Any] = {
+            entry.name: tuple(content[entry.name])
+            for entry in fields(PromptGuide)
+            if entry.name not in ("related", *tables)
+        }
         return PromptGuide(related=related, **tables, **lists)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -105,8 +110,8 @@ def unknown_words(prompt: str, guide: PromptGuide) -> tuple[UnknownWord, ...]:
 
 
 def replace_word(prompt: str, word: str, name: str) -> str:
-    """`prompt` with a word that `unknown_words` found replaced by a name. Its article follows, and emoji characters side
-    by side are joined: replace_word("🐱🍎", "🐱", "cat") is "cat and 🍎"."""
+    """`prompt` with a name in place of a word that `unknown_words` found. Its article follows, and emoji characters
+    side by side are joined: replace_word("🐱🍎", "🐱", "cat") is "cat and 🍎"."""
     if not word[0].isalnum():
         text = re.sub(rf"(?<=[{_SIGNS}])(?=[{_SIGNS}])", " and ", prompt.translate(_UNSEEN))
         return re.sub(r"\s+", " ", text.replace(word, f" {name} ")).replace(" ,", ",").strip()

@@ -45,7 +45,7 @@ _OTHER_WORDS = """
     skull; poo: poop; android: robot; spirit: ghost; pancake: pancakes; strawberries: strawberry; clouds: cloud;
     scarlet crimson: red; violet lilac: purple; golden gold: yellow; navy turquoise cyan: blue; lime: green;
     magenta: pink; sea ocean shore seaside sand: beach; meadow lawn field garden park: grass; stars starry midnight:
-    night sky; snowy winter ice: snow; realistic photo photograph: 3d; drawing comic: cartoon
+    night sky; snowy winter ice: snow
 """
 # Words for many things: those that have the word among their tags are suggested.
 _KINDS = """
