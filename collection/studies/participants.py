@@ -169,11 +169,6 @@ class Studies(StudyPools, StudyQuality):
                 right = choice == right_side(session, place)
             return StudyAnswer(ballot_id, choice, right)
 
-    def is_study_ballot(self, ballot_id: str) -> bool:
-        """Whether this ballot is answered with `answer`."""
-        with self.reading() as session:
-            return session.get(AssignmentRow, ballot_id) is not None
-
     @patient(repeatable=False)
     def withdraw(self, study: str, participant_id: str) -> int:
         """Takes back all of a person's answers in a study, for good; returns how many. Nothing is deleted."""
