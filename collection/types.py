@@ -65,6 +65,8 @@ class NewBallot:
     kind: BallotKind = "normal"
     study: str | None = None
     comparison_id: str | None = None
+    id: str | None = None  # a new one unless it was given out before
+    created_at: datetime | None = None  # now, unless it was shown before
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def services(tmp_path: Path, family: ModelFamily, generator: Generator, monkeypa
 
 
 def vote(services: Services) -> tuple[str, str]:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     services.compare.vote(view.comparison_id, who, Pick("A", "B"))
     return view.comparison_id, who
