@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from datetime import datetime
+from numbers import Number
 from typing import Any, Final
 
 NAMED: Final = 3  # places that are told for each reason
@@ -35,9 +36,13 @@ class Account:
         if len(places) < NAMED:
             places.append(place)
 
+    @property
+    def reasons(self) -> str:
+        """Why entries were left out, and which: "unreadable picture: row 2"."""
+        return "; ".join(f"{reason}: {self._where(reason)}" for reason in sorted(self.left_out))
+
     def __str__(self) -> str:
-        reasons = "; ".join(f"{reason}: {self._where(reason)}" for reason in sorted(self.left_out))
-        left_out = f", {self.left_out.total()} left out ({reasons})" if reasons else ""
+        left_out = f", {self.left_out.total()} left out ({self.reasons})" if self.left_out else ""
         return f"{_count(self.read, self.entry)}: {_count(self.kept, self.made)}{left_out}"
 
     def _where(self, reason: str) -> str:
@@ -47,8 +52,9 @@ class Account:
 
 
 def said(value: Any) -> Any:
-    """`value`, or None where it says nothing: null, and NaN, which tables have in place of null."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """`value`, or None where it says nothing: null, and NaN or NaT, which tables have in place of null."""
+    unsaid = isinstance(value, Number | datetime) and value != value
+    return None if unsaid else value
 
 
 def _count(number: int, noun: str) -> str:

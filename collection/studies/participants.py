@@ -19,6 +19,7 @@ from collection.database.models import (
     now,
     require_participant,
 )
+from collection.database.people import is_outside_name, people_named
 from collection.errors import InputError, RefusedError
 from collection.studies.ballots import everything_asked, give_out, renewed, right_side, view_of
 from collection.studies.flagging import StudyQuality, flag_by_rule, qualities_in
@@ -47,13 +48,24 @@ class Studies(StudyPools, StudyQuality):
     ) -> Enrolment:
         """Lets a person take part who agreed to `consent_version`; somebody known takes part on as before.
 
-        Known by the participant id (None: a new one is made) or by the platform's worker. Raises InputError when the
-        study takes nobody, or the consent is not the present one.
+        participant_id: who the browser was last time, None for nobody. Of two workers of a platform in one browser each
+        is a person, and a worker's part is gone on with by who began it only: a platform's id is no secret.
+        Raises InputError when the study takes nobody, or the consent is not the present one, RefusedError for a worker
+        whose part belongs to somebody else.
         """
         with self.writing() as session:
-            row = find_study(session, study, lock=True)
+            row = find_study(session, study, lock=True)  # those who join at once take turns
             plan = plan_of(row.plan)
-            known = _known_enrolment(session, study, participant_id, referral)
+            known = _enrolment_of(session, study, participant_id)
+            if referral is not None:
+                theirs = _enrolment_of_worker(session, study, referral)
+                if theirs is not None and theirs is not known:
+                    raise RefusedError(
+                        "With this id somebody takes part already; go on in the browser in which it was begun.",
+                        "not_yours",
+                    )
+                if theirs is None and (known is not None or not _came_as(session, participant_id, referral)):
+                    known, participant_id = None, None  # the browser was somebody else's before
             if known is not None:
                 return _enrolment(session, known, plan)
             closed = why_closed(row)
@@ -89,16 +101,20 @@ class Studies(StudyPools, StudyQuality):
     def enrolment(self, study: str, participant_id: str) -> Enrolment | None:
         """A person's part in a study, None when they did not agree to take part."""
         with self.reading() as session:
-            row = _known_enrolment(session, study, participant_id, None)
+            row = _enrolment_of(session, study, participant_id)
             return None if row is None else _enrolment(session, row, find_plan(session, study))
 
     def participant_of_code(self, code_or_id: str) -> str:
         """The participant behind the code that a study gave them (or their id itself); InputError when unknown."""
         with self.reading() as session:
             found = session.scalar(select(EnrolmentRow.participant_id).where(EnrolmentRow.code == code_or_id.upper()))
-            if found is None and session.get(ParticipantRow, code_or_id) is None:
-                raise InputError(f"There is no participant {code_or_id!r}; give a participant's id or code.")
-            return found or code_or_id
+            if found is None and session.get(ParticipantRow, code_or_id) is not None:
+                return code_or_id
+            if found is None and is_outside_name(code_or_id):
+                found = next(people_named(session, {code_or_id}), None)
+            if found is None:
+                raise InputError(f"There is no participant {code_or_id!r}; give their id, code, or name in an export.")
+            return found
 
     def studies_of(self, participant_id: str) -> list[str]:
         """The studies in which this person takes part and has not withdrawn."""
@@ -158,11 +174,6 @@ class Studies(StudyPools, StudyQuality):
                 right = choice == right_side(session, place)
             return StudyAnswer(ballot_id, choice, right)
 
-    def is_study_ballot(self, ballot_id: str) -> bool:
-        """Whether this ballot is answered with `answer`."""
-        with self.reading() as session:
-            return session.get(AssignmentRow, ballot_id) is not None
-
     @patient(repeatable=False)
     def withdraw(self, study: str, participant_id: str) -> int:
         """Takes back all of a person's answers in a study, for good; returns how many. Nothing is deleted."""
@@ -188,28 +199,28 @@ class Studies(StudyPools, StudyQuality):
     # Quality
 
 
-def _known_enrolment(
-    session: Session, study: str, participant_id: str | None, referral: Referral | None
-) -> EnrolmentRow | None:
-    """By the platform's worker first: one person on two devices is one person."""
-    found = None
-    if referral is not None:
-        found = session.scalar(
-            select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.worker_hash == referral.worker_hash)
-        )
-    if found is None and referral is None and participant_id is not None:
-        found = session.scalar(
-            select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.participant_id == participant_id)
-        )
-    return found
+def _enrolment_of(session: Session, study: str, participant_id: str | None) -> EnrolmentRow | None:
+    return session.scalar(
+        select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.participant_id == participant_id)
+    )
+
+
+def _enrolment_of_worker(session: Session, study: str, referral: Referral) -> EnrolmentRow | None:
+    return session.scalar(
+        select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.worker_hash == referral.worker_hash)
+    )
+
+
+def _came_as(session: Session, participant_id: str | None, referral: Referral) -> bool:
+    """Whether this person takes part in another study as this worker."""
+    theirs = (EnrolmentRow.participant_id == participant_id, EnrolmentRow.worker_hash == referral.worker_hash)
+    return session.scalar(select(EnrolmentRow.id).where(*theirs).limit(1)) is not None
 
 
 def _taking_part(session: Session, study: str, participant_id: str, lock: bool = False) -> EnrolmentRow:
     if lock:
         lock_participants(session, [participant_id])
-    row = session.scalar(
-        select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.participant_id == participant_id)
-    )
+    row = _enrolment_of(session, study, participant_id)
     if row is None:
         raise InputError(f"This participant does not take part in the study {study!r}; agree to it first.")
     if row.withdrawn_at is not None:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event, select, text
+from sqlalchemy.exc import IntegrityError
 
-from collection.database.models import VoteRow
+from collection.database.models import EnrolmentRow, VoteRow
 from collection.errors import InputError, TryAgainError
 from collection.store import Store
 from collection.types import NewBallot
 from tests.collection.helpers import add_comparison, cast
-from tests.postgres import PostgresCluster, find_binaries
-
-needs_postgres = pytest.mark.skipif(find_binaries() is None, reason="PostgreSQL is not installed")
+from tests.collection.study_helpers import enrol, make_study
+from tests.programs.postgres import PostgresCluster
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def cluster() -> Iterator[PostgresCluster]:
         yield opened
 
 
-@needs_postgres
+@pytest.mark.needs("postgresql")
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_server_that_stops_and_starts_during_votes_loses_none_and_needs_no_restart_of_ours(
     cluster: PostgresCluster, tmp_path: Path, mode: str
@@ -69,7 +69,7 @@ def test_a_server_that_stops_and_starts_during_votes_loses_none_and_needs_no_res
     assert all("try again" in sentence and "\n" not in sentence and "npo@" not in sentence for sentence in told), told
 
 
-@needs_postgres
+@pytest.mark.needs("postgresql")
 def test_a_short_restart_is_not_noticed(cluster: PostgresCluster, tmp_path: Path) -> None:
     with Store(cluster.new_database(), tmp_path) as store:
         ids, person = add_comparison(store), store.create_participant()
@@ -83,7 +83,7 @@ def test_a_short_restart_is_not_noticed(cluster: PostgresCluster, tmp_path: Path
         assert store.totals().votes == 1
 
 
-@needs_postgres
+@pytest.mark.needs("postgresql")
 def test_a_server_that_is_not_there_at_all_is_told_with_what_to_check(cluster: PostgresCluster, tmp_path: Path) -> None:
     url = cluster.new_database()
     cluster.stop()
@@ -160,3 +160,16 @@ def test_a_full_disk_is_told_to_visitors_without_the_place_of_the_file_and_loses
         assert len(add_comparison(store, "after")) == 3
         # The pictures that came before the refusal lie there unused, which harms nothing.
         assert all("No generation knows the media file" in problem for problem in map(str, store.verify()))
+
+
+def test_an_error_of_the_database_tells_no_values(store: Store) -> None:
+    """On SQLite and PostgreSQL, whose server adds the row to what it says."""
+    make_study(store)
+    person = enrol(store)
+    with store.reading() as session:
+        enrolled = session.scalars(select(EnrolmentRow)).one()
+        row = {column.name: getattr(enrolled, column.name) for column in EnrolmentRow.__table__.columns}
+    with pytest.raises(IntegrityError) as refused, store.writing() as session:
+        session.add(EnrolmentRow(**row | {"id": "another", "number": 99}))
+    assert "UNIQUE" in str(refused.value).upper()
+    assert [secret for secret in (person.participant_id, person.code) if secret in str(refused.value)] == []

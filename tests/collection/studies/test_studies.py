@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from collection.database.models import AssignmentRow, BallotRow, StudyPairRow, now
 from collection.errors import InputError, RefusedError
 from collection.store import Store
-from collection.types import NewBallot, Referral, StudyBallot
+from collection.types import NewBallot, StudyBallot
 from collection.votes.casting import BALLOT_LIFE
 from tests.collection.helpers import add_comparison, cast, generation
 from tests.collection.study_helpers import enrol, make_plan, make_study, take_part, variants_of
@@ -205,15 +205,6 @@ def test_after_the_deadline_nothing_is_given_out_but_answers_still_count(store: 
     store.answer(ballot.ballot_id, person, "left")
     assert store.next_study_ballot("pilot", person) is None
     assert store.totals(study="pilot").votes == 1
-
-
-def test_a_platforms_worker_is_one_person_on_every_device(store: Store) -> None:
-    make_study(store)
-    someone = Referral("prolific", "a" * 64, "b" * 64, "c" * 64)
-    first = enrol(store, referral=someone)
-    again = store.enrol("pilot", store.create_participant(), "1", referral=someone)
-    assert again.participant_id == first.participant_id
-    assert enrol(store, referral=Referral("prolific", "d" * 64)).participant_id != first.participant_id
 
 
 def test_withdrawing_takes_every_answer_back_and_frees_the_pairs(store: Store) -> None:
