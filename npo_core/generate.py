@@ -29,7 +29,7 @@ from npo_core.catalog.families import FAMILIES, MODALITIES, SCHEDULERS, get_fami
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
 from npo_core.generator import Comparison, GenerationRequest, Generator, Sample
-from npo_core.grid import Grid, grid_requests, make_grid, parse_shares
+from npo_core.grid import Grid, grid_requests, make_grid
 from npo_core.media.files import (
     CLIP_EXPORTS,
     SUFFIXES,
@@ -41,7 +41,7 @@ from npo_core.media.files import (
     side_by_side,
 )
 from npo_core.progress import StepProgress
-from npo_core.requests import ResolvedRequest, resolve_request
+from npo_core.requests import ResolvedRequest, parse_numbers, resolve_request
 from npo_core.routing.execution import ROUTINGS
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS, get_variant
 
@@ -142,8 +142,8 @@ def _grid_shares(
     if alphas is None and betas is None:
         return None
     return (
-        (request.alpha,) if alphas is None else parse_shares(alphas, "--grid-alpha"),
-        (request.beta,) if betas is None else parse_shares(betas, "--grid-beta"),
+        (request.alpha,) if alphas is None else parse_numbers(alphas, "--grid-alpha"),
+        (request.beta,) if betas is None else parse_numbers(betas, "--grid-beta"),
     )
 
 

@@ -28,7 +28,7 @@ from npo_core.catalog.families import FAMILIES, ModelFamily
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.requests import resolve_request
+from npo_core.requests import parse_numbers, resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS
 from train.commands.flags import read_family, read_prompts
 from train.engine.files import replacing, write_json, write_text
@@ -92,8 +92,9 @@ def run(options: argparse.Namespace) -> None:
         return
     options.batch_size = options.batch_size or BATCH_SIZE
     requests = build_requests(options, family)
-    sweep = numbers(options.guidance_sweep, "guidance sweep")
-    sweep = sweep or [resolve_request(requests[0], family).guidance_scale]
+    sweep: Sequence[float] = [resolve_request(requests[0], family).guidance_scale]
+    if options.guidance_sweep:
+        sweep = parse_numbers(options.guidance_sweep, "The guidance sweep")
     shares = _shares(options, family)
     for scale in sweep:
         resolve_request(replace(requests[0], guidance_scale=scale), family)  # before the slow imports
@@ -330,19 +331,9 @@ def _shares(options: argparse.Namespace, family: ModelFamily) -> list[tuple[floa
     """The (alpha, beta) to cross; none unless one of them was given."""
     if not options.alphas and not options.betas:
         return []
-    alphas = numbers(options.alphas, "list of alphas") or [family.alpha]
-    betas = numbers(options.betas, "list of betas") or [family.beta]
+    alphas = parse_numbers(options.alphas, "The list of alphas") if options.alphas else (family.alpha,)
+    betas = parse_numbers(options.betas, "The list of betas") if options.betas else (family.beta,)
     return list(product(alphas, betas))
-
-
-def numbers(text: str | None, what: str) -> list[float]:
-    """The numbers between commas; raises InputError."""
-    if not text:
-        return []
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"The {what} is {text!r}; give numbers between commas, such as 2,4,6.") from None
 
 
 if __name__ == "__main__":

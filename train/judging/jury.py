@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from npo_core.catalog.nouns import singulars
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
+from npo_core.catalog.nouns import singulars
 from npo_core.errors import InputError
 
 WEIGHTS = Path(__file__).parent / "jury.safetensors"

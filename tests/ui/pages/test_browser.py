@@ -19,7 +19,7 @@ from tests.tiny import tiny_weights
 from tests.ui.serving import serving
 from tests.ui.visitor import Visitor, browsing
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture
