@@ -14,6 +14,8 @@ from npo_core.catalog.families import ModelFamily
 from npo_core.generator import GenerationRequest, Generator
 from tests.tiny import tiny_family
 from tests.train.helpers import Brightness, random_pairs
+from train import evaluate
+from train.judging.protocol.command import contenders_of
 from train.network.policy import Network
 
 SETTINGS = {"batch_size": 2, "rank": 2, "device": "cpu", "mixed_precision": "no", "learning_rate": 1e-2}
@@ -63,10 +65,12 @@ def test_every_rival_trains_and_paints_in_its_role(bench: Bench, tiny: ModelFami
         request = GenerationRequest("a cat", variants=(variant,), alpha=1.0, beta=1.0)
         pictures.add(generator.generate(request).samples[0].media_sha256)
     assert len(pictures) == len(RIVALS)
-    flags = protocol_flags(bench.out)
-    assert [flag.split("=")[0] for flag in flags if "=" in flag] == [
-        name for name in RIVALS if name not in ("aligned", "reversed")
-    ]
+    options = evaluate.build_parser().parse_args(["--prompts", "x", "--protocol", *protocol_flags(bench.out)])
+    contenders = {each.name: each for each in contenders_of(options, tiny)}
+    assert {name for name in RIVALS if name not in ("aligned", "reversed")} < contenders.keys()
+    guided = contenders["through_guidance"]
+    assert (guided.alphas, guided.betas) == ((tiny.alpha,), (tiny.beta,))
+    assert len(contenders["bounded"].betas) > 1
 
 
 def test_wrong_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
