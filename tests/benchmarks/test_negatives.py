@@ -31,7 +31,7 @@ def bench(tiny: ModelFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("benchmarks.negatives.WARM_UP_STEPS", 1)
     monkeypatch.setattr("benchmarks.negatives.TIMED_STEPS", 2)
     monkeypatch.setattr("benchmarks.negatives.REWARD_BATCH", 2)
-    return Bench(tiny, tmp_path / "out", 0.2, random_pairs(6), random_pairs(6, seed=1), Brightness(), SETTINGS)
+    return Bench(tiny, tmp_path / "out", 3.0, random_pairs(6), random_pairs(6, seed=1), Brightness(), SETTINGS)
 
 
 def test_a_slower_rival_gets_fewer_steps_and_what_was_trained_stays(
@@ -40,7 +40,7 @@ def test_a_slower_rival_gets_fewer_steps_and_what_was_trained_stays(
     reference = Network.reference
 
     def slow(network: Network, *inputs: object) -> object:
-        time.sleep(0.2)
+        time.sleep(1.0)
         return reference(network, *inputs)  # type: ignore[arg-type]
 
     first = bench.train("reversed")
@@ -54,7 +54,10 @@ def test_a_slower_rival_gets_fewer_steps_and_what_was_trained_stays(
 
 
 @pytest.mark.slow
-def test_every_rival_trains_and_paints_in_its_role(bench: Bench, tiny: ModelFamily) -> None:
+def test_every_rival_trains_and_paints_in_its_role(
+    bench: Bench, tiny: ModelFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bench, "_time", lambda bench, name: bench.seconds / 2)  # two steps, on any machine
     pictures = set()
     for name, rival in RIVALS.items():
         adapter = adapter_file(bench.train(name), rival.role)
