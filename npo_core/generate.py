@@ -125,6 +125,7 @@ def run(options: argparse.Namespace) -> None:
         aligned=adapter_file(options.aligned, "aligned") if options.aligned else None,
         negative=adapter_file(options.negative, "negative") if options.negative else None,
         routing=options.routing,
+        safety=not options.no_safety_checker,
     )
     _make_folder(options.out)
     hush_libraries()
