@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -29,7 +30,10 @@ def exit_status(command: Callable[[], None]) -> int:
     """Runs `command`: 0 when it is done, 2 with `error: SENTENCE` on stderr when the user's input was wrong."""
     try:
         command()
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the lines, such as `head`, has had enough of them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
