@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +21,9 @@ ADAPTER_FILE_NAME = "pytorch_lora_weights.safetensors"  # as diffusers writes it
 PEFT_FILE_NAME = "adapter_model.safetensors"
 UNET_FILE_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 INDEX_NAMES = ("diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.fp16.json")
+METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps the LoraConfig in a safetensors header
+TRAINED_FOR = "npo."  # before our own entries there, which diffusers passes over
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
@@ -32,6 +36,14 @@ class AdapterFile:
     role: Role
     path: Path
     sha256: str
+
+    @property
+    def trained_for(self) -> dict[str, float]:
+        """The "alpha" and "beta" of the negative branch that it was trained in, where its file says so; else {}."""
+        with suppress(OSError):
+            status = self.path.stat()
+            return dict(_trained_for(self.path, status.st_size, status.st_mtime_ns))
+        return {}
 
 
 def adapter_file(path: str | Path, role: Role, id: str | None = None) -> AdapterFile:
@@ -73,6 +85,16 @@ def weight_files(file: Path) -> list[Path]:
     if missing or not parts or len(parts) != len(names):
         raise InputError(f"The index {file} names {missing or 'no shards beside it'}; download what is missing.")
     return parts
+
+
+@functools.lru_cache(maxsize=256)
+def _trained_for(file: Path, size: int, changed_ns: int) -> dict[str, float]:
+    """From the header of a safetensors file: its length in 8 bytes, little-endian, and so many bytes of JSON."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError), file.open("rb") as opened:
+        header = json.loads(opened.read(min(int.from_bytes(opened.read(8), "little"), LONGEST_HEADER)))
+        entries = json.loads(header["__metadata__"][METADATA_KEY])
+        return {name: float(entries[TRAINED_FOR + name]) for name in ("alpha", "beta") if TRAINED_FOR + name in entries}
+    return {}
 
 
 def locate_adapter(path: str | Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, overload
 
 import torch
@@ -82,7 +83,7 @@ def _fit_low_rank(weights: LowRankWeights, unet: nn.Module, what: str) -> LowRan
                 f"{tuple(layer.b.shape)} where {expected_a} and {expected_b} fit"
                 f"{_looks_like(_width(layers), [], unet)}; give an adapter trained on it."
             )
-    return LowRankWeights(layers)
+    return replace(weights, layers=layers)
 
 
 def _shaped(layer: LowRankLayer, module: nn.Module) -> LowRankLayer:
