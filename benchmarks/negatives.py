@@ -38,7 +38,7 @@ from train.emoji.prompts import draw_prompts, pair_concepts
 from train.engine.config import TrainConfig, fastest_precision
 from train.engine.files import write_json
 from train.engine.loop import train_adapter
-from train.evaluate import cross_shares
+from train.judging.experiments import cross_shares
 from train.judging.grids import draw_grid
 from train.judging.scorers import load_scorer
 from train.judging.scoring import Values, compare, score_requests, summarise

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.negative_settings import SELF_NPO_PROMPTS, reward_batch, reward_steps, self_npo_steps
 from npo_core.catalog.families import EMOJI_FOLDER, get_family
 from train.engine.files import replacing, write_text
-from train.evaluate import as_markdown, as_markdown_shares
+from train.judging.tables import as_markdown, as_markdown_shares
 
 GREY, BLUE, ORANGE = "0.6", "tab:blue", "tab:orange"
 LABELS = {
