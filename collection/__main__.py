@@ -12,12 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.database.faults import shown
 from collection.errors import InputError
-from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS
+from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS, format_of
 from collection.formats.hub import push_to_hub
 from collection.statistics.summary import as_json, as_text, summarise
 from collection.store import Store
@@ -78,10 +79,9 @@ def _left_out(store: Store, args: argparse.Namespace, modality: str | None) -> d
 
 def import_(args: argparse.Namespace) -> int:
     """Take in exported votes, or those of Pick-a-Pic and FastChat; what is there already stays as it is."""
-    name = args.format or ("jsonl" if args.file.suffix == ".jsonl" else "pickapic")
+    read = IMPORTERS[args.format or format_of(args.file)]
     with _open(args, create=True) as store:
-        report = store.import_votes(IMPORTERS[name](args.file, store.has_generation))
-    print(f"Imported {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
+        print(store.import_votes(partial(read, args.file)))
     return 0
 
 
@@ -241,9 +241,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command(commands, "import", import_)
     command.add_argument("file", type=Path, help="a file written by export, Pick-a-Pic's Parquet or FastChat's lines")
-    command.add_argument(
-        "--format", choices=list(IMPORTERS), help="default: jsonl for .jsonl files, pickapic for others and for folders"
-    )
+    command.add_argument("--format", choices=list(IMPORTERS), help="default: what the file's content looks like")
 
     add_study_commands(commands, add_command)
 

@@ -27,8 +27,7 @@ from npo_core.catalog.families import FAMILIES, ModelFamily
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.grid import parse_shares
-from npo_core.requests import resolve_request
+from npo_core.requests import parse_numbers, resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS
 from train.commands.flags import read_family, read_prompts
 from train.engine.files import write_json, write_text
@@ -121,11 +120,11 @@ def make_plan(options: argparse.Namespace, family: ModelFamily) -> Plan:
     """What `options` ask for; raises InputError for anything that cannot be made."""
     requests = build_requests(options, family)
     own_scale = resolve_request(requests[0], family).guidance_scale
-    scales = parse_shares(options.guidance_sweep, "The guidance sweep") if options.guidance_sweep else (own_scale,)
+    scales = parse_numbers(options.guidance_sweep, "The guidance sweep") if options.guidance_sweep else (own_scale,)
     shares = []
     if options.alphas or options.betas:
-        alphas = parse_shares(options.alphas, "The list of alphas") if options.alphas else (family.alpha,)
-        betas = parse_shares(options.betas, "The list of betas") if options.betas else (family.beta,)
+        alphas = parse_numbers(options.alphas, "The list of alphas") if options.alphas else (family.alpha,)
+        betas = parse_numbers(options.betas, "The list of betas") if options.betas else (family.beta,)
         shares = list(product(alphas, betas))
     for scale in scales:
         resolve_request(replace(requests[0], guidance_scale=scale), family)

@@ -6,12 +6,13 @@ import hashlib
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import undefer
 
 from collection.database import sql
 from collection.database.connection import Database
@@ -29,26 +30,19 @@ from collection.database.models import (
     VoteRow,
     require_participant,
 )
+from collection.database.people import OURS, keys_in, outside_name
 from collection.errors import InputError
 from collection.maintenance.backups import copy_database
 from collection.maintenance.copying import Progress, TableCopy, copy_tables
+from collection.maintenance.imports import ImportReport, Records, import_records
 from collection.media.folder import MediaFiles, content_name
 from collection.media.stores import Media, copy_media
 from collection.types import (
-    BALLOT_KINDS,
-    CHOICES,
     ErasureReport,
     ExportedVote,
-    Generation,
-    ImportReport,
-    StoredBallot,
-    StoredVote,
 )
-from collection.validate import check_latents, check_one_of
-from collection.votes.comparisons import count_ballots, note_comparisons, wrong_comparisons
-from collection.votes.vote_counts import count_new_votes, counted, wrong_tallies
-
-Importable = Generation | StoredBallot | StoredVote
+from collection.votes.comparisons import count_ballots, wrong_comparisons
+from collection.votes.vote_counts import counted, wrong_tallies
 
 
 class Upkeep(Database):
@@ -127,6 +121,7 @@ class Upkeep(Database):
     ) -> Iterator[ExportedVote]:
         """Every vote that was not taken back, oldest first, with what it is about; flagged ones say so.
 
+        People are told by the names that they have outside (see people.py), since an id is what somebody votes with.
         One transaction for as long as it is iterated; memory does not grow with the number of votes.
         """
         left, right = sql.LeftRow, sql.RightRow
@@ -143,35 +138,24 @@ class Upkeep(Database):
         if modality is not None:
             statement = statement.where(VoteRow.modality == modality)
         with self.reading() as session:
+            key = keys_in(session)[OURS]
             for vote, ballot, left_row, right_row in session.execute(statement):
-                yield ExportedVote(vote.to_record(), ballot.to_record(), left_row.to_record(), right_row.to_record())
+                person = {"participant_id": outside_name(vote.participant_id, key)}
+                yield ExportedVote(
+                    replace(vote.to_record(), **person),
+                    replace(ballot.to_record(), **person),
+                    left_row.to_record(),
+                    right_row.to_record(),
+                )
 
-    def import_votes(self, records: Iterable[Importable]) -> ImportReport:
-        """Takes in exported records, all or none; those already here are left as they are, so it may be repeated.
+    def import_votes(self, records: Records) -> ImportReport:
+        """Takes in exported records, all or none, files included; see imports.py. It may be repeated.
 
-        A generation or ballot comes before what refers to it. Raises InputError where that or anything else is amiss.
+        records: those records, or a function that is told how to ask whether a generation is known here and gives them.
+        Raises InputError where something is amiss: a ballot before its generations, a vote before its ballot.
         """
-        new: dict[type[Importable], list[str]] = {Generation: [], StoredBallot: [], StoredVote: []}
-        comparisons: set[str] = set()
-        issued: Counter[str] = Counter()
         with self.writing() as session:
-            for record in records:
-                if isinstance(record, Generation):
-                    comparisons.add(record.comparison_id)
-                    added = _import_generation(session, record, self.media)
-                elif isinstance(record, StoredBallot):
-                    comparison_id = _import_ballot(session, record)
-                    added = comparison_id is not None
-                    issued.update([comparison_id] if comparison_id else [])
-                else:
-                    added = _import_vote(session, record)
-                session.flush()
-                new[type(record)] += [str(record.id)] if added else []
-            count_new_votes(session, new[StoredVote])
-            for some in sql.batched(sorted(comparisons)):
-                note_comparisons(session, some)
-            count_ballots(session, issued)
-        return ImportReport(len(new[Generation]), len(new[StoredBallot]), len(new[StoredVote]))
+            return import_records(session, self.media, records)
 
     def backup(self, folder: Path | str) -> Path:
         """Copies the database, while in use, to FOLDER/npo.db (PostgreSQL: npo.dump), and the media files not yet
@@ -221,60 +205,6 @@ class Upkeep(Database):
                 problems += _problems_of(row, self.media)
         strangers = (self.media.where(name) for name in self.media.names() if name not in expected)
         return problems + [f"No generation knows the media file {place}." for place in strangers]
-
-
-def _import_generation(session: Session, record: Generation, media: Media) -> bool:
-    check_latents(record.latents)
-    if record.media is not None:
-        media.write(record.media, record.media_sha256, record.media_type)
-    if record.id is None:
-        raise InputError("An imported generation needs its id; export it again.")
-    if session.get(GenerationRow, record.id) is not None:
-        return False
-    session.add(GenerationRow.from_record(record))
-    return True
-
-
-def _import_ballot(session: Session, record: StoredBallot) -> str | None:
-    """The comparison that the ballot is about, None where it was here already."""
-    check_one_of("ballot kind", record.kind, BALLOT_KINDS)
-    if session.get(BallotRow, record.id) is not None:
-        return None
-    for generation_id in (record.left_generation_id, record.right_generation_id):
-        if session.get(GenerationRow, generation_id) is None:
-            raise InputError(f"The ballot {record.id!r} comes before its generation {generation_id!r}.")
-    if session.get(ParticipantRow, record.participant_id) is None:
-        session.add(ParticipantRow(id=record.participant_id, created_at=record.created_at))
-        session.flush()
-    comparison_id = session.scalar(sql.comparison_about(record.comparison_id, record.left_generation_id))
-    session.add(BallotRow(**vars(record) | {"comparison_id": comparison_id}))
-    return comparison_id
-
-
-def _import_vote(session: Session, record: StoredVote) -> bool:
-    for choice in (record.choice, record.first_choice):
-        check_one_of("choice", choice, CHOICES)
-    found = session.execute(sql.ballots_to_answer(), {"ballot_ids": [record.ballot_id]}).one_or_none()
-    if found is None or found[0].participant_id != record.participant_id:
-        raise InputError(f"The vote {record.id!r} comes before its ballot {record.ballot_id!r} or is another person's.")
-    here = select(VoteRow.id).where((VoteRow.id == record.id) | (VoteRow.ballot_id == record.ballot_id))
-    if session.scalar(here.limit(1)) is not None:
-        return False
-    ballot, family, modality, left_variant, right_variant, _flag, _assigned = found
-    session.add(
-        VoteRow(
-            **vars(record),
-            withdrawn=False,
-            family=family,
-            modality=modality,
-            left_variant=left_variant,
-            right_variant=right_variant,
-            blind=ballot.blind,
-            kind=ballot.kind,
-            study=ballot.study,
-        )
-    )
-    return True
 
 
 def _problems_of(row: GenerationRow, media: Media) -> list[str]:

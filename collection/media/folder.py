@@ -56,6 +56,10 @@ class MediaFiles:
                 "make the data folder writable or give another one."
             ) from None
 
+    def has(self, sha256: str, media_type: str) -> bool:
+        """Whether the file with this content is kept."""
+        return self.path(sha256, media_type).exists()
+
     def read(self, sha256: str, media_type: str) -> bytes:
         """The bytes of a kept file."""
         path = self.path(sha256, media_type)

@@ -23,13 +23,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.emoji.art import load_art
-from train.emoji.concepts import STYLES
+from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
 from train.emoji.flaws import FLAW_NAMES
 from train.emoji.render import render
 from train.emoji.training import Run, native_precision
 from train.emoji.vae import encode
 from train.emoji.views import CLEAN, CONCEPT_NAMES, Views, draw_views
-from train.judging.jury import SIDE_PX, JuryNet, to_side
+from train.judging.jury import SIDE_PX, WORDS, JuryNet, to_side
 
 PEAK_RATE, EMA_DECAY = 2e-3, 0.998
 SEED = 71  # the rater's are 0, 1 and 13
@@ -108,14 +108,21 @@ class JuryTrainer:
         self.run.take_average()
         self.settle()
         metrics = self.measure(measured_views)
-        labels = {"concepts": CONCEPT_NAMES, "flaws": FLAW_NAMES}
+        labels = {
+            name: list(words)
+            for name, words in zip(WORDS, (CONCEPT_NAMES, STYLES, BACKGROUNDS, COLOURS, GROUNDS), strict=True)
+        }
         state = {
             name: value.detach().half().contiguous().cpu()
             for name, value in self.net.state_dict().items()
             if value.is_floating_point()
         }
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, folder / "jury.safetensors", {"labels": json.dumps(labels), "metrics": json.dumps(metrics)})
+        save_file(
+            state,
+            folder / "jury.safetensors",
+            {"labels": json.dumps({**labels, "flaws": FLAW_NAMES}), "metrics": json.dumps(metrics)},
+        )
         return metrics
 
 

@@ -7,7 +7,6 @@ seen art that no picture was trained on. train/emoji/jury.py trains it; its weig
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from npo_core.catalog.nouns import singulars
+from npo_core.catalog.scenes import Words, read_scene
 from npo_core.errors import InputError
 
 WEIGHTS = Path(__file__).parent / "jury.safetensors"
 SIDE_PX = 256
 WIDTHS = (32, 64, 112, 192, 160)  # at 64x64, 32x32, ... 4x4
 AT_ONCE = 128
-MAX_WORDS = 4  # of a concept's name
-COLOUR_CONCEPTS = ("orange",)  # colours that are things as well
+WORDS = ("concepts", "styles", "backgrounds", "colours", "grounds")  # that prompts are read with
 
 
 @dataclass(frozen=True)
@@ -35,28 +33,6 @@ class Findings:
     concepts: Tensor
     clean: Tensor
     flaws: Tensor
-
-
-def named_concepts(prompt: str, concepts: Sequence[str]) -> list[int]:
-    """The places in `concepts` of the different things that a prompt names, in its order: the longest name at each
-    word, singular or plural. A colour before a thing is no thing ("an orange cat" names the cat alone)."""
-    words = re.findall(r"[\w'-]+", prompt.lower())
-    places = {name: place for place, name in enumerate(concepts)}
-    found: list[tuple[int, int, str]] = []  # first word, one after the last, name
-    first = 0
-    while first < len(words):
-        for last in range(min(len(words), first + MAX_WORDS), first, -1):
-            *before, noun = words[first:last]
-            names = [name for form in singulars(noun) if (name := " ".join([*before, form])) in places]
-            exact = " ".join(words[first:last])
-            if names:
-                found.append((first, last, exact if exact in places else names[0]))
-                first = last - 1
-                break
-        first += 1
-    starts = {start for start, _, _ in found}
-    named = [name for _, end, name in found if not (name in COLOUR_CONCEPTS and end in starts)]
-    return [places[name] for name in dict.fromkeys(named)]
 
 
 class Block(nn.Module):
@@ -113,10 +89,15 @@ def to_side(pixels: Tensor) -> Tensor:
 
 
 class Jury:
-    """Looks at pictures. `concepts` and `flaws` are the words behind its answers, in their order."""
+    """Looks at pictures. `words.concepts` and `flaws` are the words behind its answers, in their order."""
 
-    def __init__(self, net: JuryNet, concepts: Sequence[str], flaws: Sequence[str]) -> None:
-        self.net, self.concepts, self.flaws = net.eval().requires_grad_(False), tuple(concepts), tuple(flaws)
+    def __init__(self, net: JuryNet, words: Words, flaws: Sequence[str]) -> None:
+        self.net, self.words, self.flaws = net.eval().requires_grad_(False), words, tuple(flaws)
+
+    def named(self, prompt: str) -> list[int]:
+        """The places in the answers of the different things that a prompt names, in its order."""
+        names = dict.fromkeys(thing.concept for thing in read_scene(prompt, self.words).things)
+        return [self.words.concepts.index(name) for name in names]
 
     @torch.no_grad()
     def look(self, pixels: Tensor) -> Findings:
@@ -125,7 +106,7 @@ class Jury:
         for part in pixels.split(AT_ONCE):
             with torch.autocast(part.device.type, torch.float16, enabled=part.device.type == "cuda"):
                 parts.append(self.net(to_side(part)).float())
-        concepts, clean, flaws = torch.cat(parts).split([len(self.concepts), 1, len(self.flaws)], 1)
+        concepts, clean, flaws = torch.cat(parts).split([len(self.words.concepts), 1, len(self.flaws)], 1)
         return Findings(concepts, clean[:, 0], flaws)
 
 
@@ -140,4 +121,5 @@ def load_jury(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Jury:
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
     net = JuryNet(len(state["head.bias"]))
     net.load_state_dict(state, strict=False)  # the counters of batches are not kept
-    return Jury(net.to(device), labels["concepts"], labels["flaws"])
+    words = Words(**{name: tuple(labels[name]) for name in WORDS})
+    return Jury(net.to(device), words, labels["flaws"])

@@ -30,6 +30,7 @@ class PromptCard:
     generate: gr.Button
     modality: gr.Radio
     settings: tuple[gr.components.Component, ...]  # as build_request takes them after prompt and seed
+    shares: tuple[gr.Slider, gr.Slider]  # alpha and beta
     grid: GridCard
 
 
@@ -50,7 +51,7 @@ def build_prompt_card(services: Services) -> PromptCard:
         advanced = _advanced(services.family)
     _wire_modality(services.family, guide, prompt, modality, chips[2:], advanced)
     settings = (*advanced.of_both, modality, *advanced.of_clips)
-    return PromptCard(prompt, seed, generate, modality, settings, advanced.grid)
+    return PromptCard(prompt, seed, generate, modality, settings, advanced.shares, advanced.grid)
 
 
 def _prompt_row(suggestions: Sequence[str]) -> tuple[gr.Textbox, gr.Button]:
@@ -110,7 +111,7 @@ def _chips(guide: PromptGuide, prompt: str) -> tuple[gr.Radio, gr.Radio, gr.Radi
         )
         for label, nothing, options, value in (
             ("Style", "Any", guide.styles, request_from_form.named_style(prompt, guide)),
-            ("Background", "Any", guide.backgrounds, request_from_form.named_background(prompt, guide)),
+            ("Background", "Any", guide.backdrops, request_from_form.named_background(prompt, guide)),
             ("Motion", "None", guide.motions, request_from_form.named_motion(prompt, guide)),
         )
     )
@@ -124,8 +125,8 @@ def _wire_guide(
     words = gr.HTML(elem_id="npo-words")
     near = gr.Radio([], label="Use instead", visible=False, elem_classes="npo-chips", elem_id="npo-near")
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    style.input(request_from_form.with_style, [prompt, style], prompt, **quiet)
-    background.input(request_from_form.with_background, [prompt, background], prompt, **quiet)
+    style.input(partial(request_from_form.with_style, guide), [prompt, style], prompt, **quiet)
+    background.input(partial(request_from_form.with_background, guide), [prompt, background], prompt, **quiet)
     motion.input(partial(request_from_form.with_motion, guide), [prompt, motion], prompt, **quiet)
     near.input(request_from_form.replace_word, [prompt, near], prompt, **quiet)
     read = [style, background, motion, words, near]
@@ -159,6 +160,7 @@ class Advanced:
 
     of_both: tuple[gr.components.Component, ...]
     of_clips: tuple[gr.Number, gr.Number]
+    shares: tuple[gr.Slider, gr.Slider]
     clip_row: gr.Row
     by_modality: dict[str, gr.components.Component]  # those whose defaults are others for clips, by setting
     grid: GridCard
@@ -224,6 +226,7 @@ def _advanced(family: ModelFamily) -> Advanced:
         grid=grid,
         of_both=(negative, steps, guidance, alpha, beta, scheduler),
         of_clips=(frames, fps),
+        shares=(alpha, beta),
         clip_row=clip_row,
         by_modality={"steps": steps, "guidance_scale": guidance, "scheduler": scheduler},
     )

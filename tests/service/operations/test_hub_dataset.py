@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from collection.database.people import SECRET_VARIABLE
 from collection.store import Store
 from npo_core.catalog.families import ModelFamily
 from npo_core.generator import Generator
@@ -25,12 +26,13 @@ def hub(tmp_path: Path) -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def services(tmp_path: Path, family: ModelFamily, generator: Generator) -> Services:
+def services(tmp_path: Path, family: ModelFamily, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> Services:
+    monkeypatch.setenv(SECRET_VARIABLE, "of this Space")
     return make_services(tmp_path / "first", family, generator)
 
 
 def vote(services: Services) -> tuple[str, str]:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     services.compare.vote(view.comparison_id, who, Pick("A", "B"))
     return view.comparison_id, who
@@ -54,12 +56,14 @@ def test_votes_survive_a_restart_without_a_disk(hub: LocalHub, services: Service
     backup = keep_votes(services.store, DATASET, tmp_path / "mirror", every_minutes=60)
     push(backup)
     assert [file.parent.name for file in files(hub)] == ["votes"]
+    assert who.encode() not in files(hub)[0].read_bytes(), "an id is what its person votes with"
     assert not [path for path in hub.root.rglob("*") if path.suffix in (".db", ".sqlite")]
     assert hub.squashed
     again = fresh_store(tmp_path, "second")
     second = keep_votes(again, DATASET, tmp_path / "second mirror", every_minutes=60)
     assert again.vote_counts("tiny") == services.store.vote_counts("tiny")
     assert again.has_participant(who)
+    assert not again.has_participant("person-" + "0" * 32)
     for before, after in zip(services.store.comparison(comparison_id), again.comparison(comparison_id), strict=True):
         assert (after.media_sha256, after.prompt, after.seed) == (before.media_sha256, before.prompt, before.seed)
         assert again.media_path(after).read_bytes() == services.store.media_path(before).read_bytes()

@@ -52,7 +52,7 @@ def test_results_without_votes_say_what_to_do(services: Services) -> None:
 
 
 def test_results_show_totals_rates_and_the_way_to_the_next_training(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     services.compare.vote(view.comparison_id, who, Pick("A", "B"))
     html = results.render(services)

@@ -15,8 +15,7 @@ from npo_core.catalog.families import ModelFamily
 from npo_core.catalog.hub import require
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
-from npo_core.grid import parse_shares
-from npo_core.requests import MIX_RANGE, GenerationRequest, resolve_request
+from npo_core.requests import MIX_RANGE, GenerationRequest, parse_numbers, resolve_request
 from train.commands.flags import read_prompts
 from train.engine.files import write_json, write_text
 from train.judging.protocol.contenders import (
@@ -67,9 +66,9 @@ def contenders_of(options: argparse.Namespace, family: ModelFamily) -> list[Cont
     if family.negative is not None and not options.contenders:
         extra.append(as_shipped(family))
     chosen = choose(options.contenders, extra)
-    rescales = parse_shares(options.rescales, "The list of rescales") if options.rescales else None
-    alphas = parse_shares(options.alphas, "The list of alphas") if options.alphas else CONTENDERS[NPO].alphas
-    betas = parse_shares(options.betas, "The list of betas") if options.betas else CONTENDERS[NPO].betas
+    rescales = parse_numbers(options.rescales, "The list of rescales") if options.rescales else None
+    alphas = parse_numbers(options.alphas, "The list of alphas") if options.alphas else CONTENDERS[NPO].alphas
+    betas = parse_numbers(options.betas, "The list of betas") if options.betas else CONTENDERS[NPO].betas
     chosen = [replace(each, alphas=alphas, betas=betas) if each.name == NPO else each for each in chosen]
     if rescales:
         usual = CONTENDERS["base"].rescales
@@ -98,7 +97,7 @@ def run_protocol(options: argparse.Namespace, family: ModelFamily) -> None:
     contenders = contenders_of(options, family)
     held_out = read_prompts(options.prompts, options.limit)
     choice = _choice_prompts(options, held_out)
-    scales = parse_shares(options.guidance_sweep, "The guidance sweep") if options.guidance_sweep else GUIDANCE_SCALES
+    scales = parse_numbers(options.guidance_sweep, "The guidance sweep") if options.guidance_sweep else GUIDANCE_SCALES
     for scale in scales:
         if scale <= 1:
             raise InputError(f"The guidance scale {scale:g} asks no negative branch; give scales above 1.")
