@@ -19,7 +19,7 @@ from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.database.faults import shown
 from collection.errors import InputError
 from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS, format_of
-from collection.formats.hub import push_to_hub
+from collection.formats.hub import push_erased, push_to_hub
 from collection.statistics.summary import as_json, as_text, summarise
 from collection.store import Store
 from collection.studies.commands import add_study_commands
@@ -88,11 +88,22 @@ def import_(args: argparse.Namespace) -> int:
 def erase(args: argparse.Namespace) -> int:
     """Delete a participant with their votes and the pictures they asked for; this cannot be undone."""
     with _open(args) as store:
-        report = store.erase_participant(store.participant_of_code(args.id))
-    print(f"Erased {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
-    if report.generations_kept:
-        print(f"{report.generations_kept} generations stay because other participants were asked about them.")
-    print("Backups and exports made earlier still hold these records; delete or redo them.")
+        if store.was_erased(args.id):
+            name = store.outside_name(args.id)
+            print(f"{name} was erased before.")
+        else:
+            person = store.participant_of_code(args.id)
+            name, report = store.outside_name(person), store.erase_participant(person)
+            print(f"Erased {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
+            if report.generations_kept:
+                print(f"{report.generations_kept} generations stay because other participants were asked about them.")
+        if args.hub_dataset:
+            push_erased(store.erased_people(), args.hub_dataset, name)
+            print(f"The data set {args.hub_dataset} knows; a running app takes their votes out of it within minutes.")
+    print(
+        "Backups and exports made earlier still hold these records: delete them. What is imported, copied or put back"
+    )
+    print("from them here leaves these records out.")
     return 0
 
 
@@ -249,6 +260,12 @@ def build_parser() -> argparse.ArgumentParser:
     people = participants.add_subparsers(required=True, metavar="COMMAND")
     for name, run in {"erase": erase, "withdraw": withdraw, "flag": flag, "unflag": unflag}.items():
         add_command(people, name, run).add_argument("id", help="the participant's id, or the code a study gave them")
+    people.choices["erase"].add_argument(
+        "--hub-dataset",
+        metavar="OWNER/NAME",
+        default=os.environ.get("NPO_HUB_DATASET"),
+        help="a data set on the Hub that keeps the votes, to be told before this ends; default: NPO_HUB_DATASET",
+    )
     people.choices["flag"].add_argument("reason", help="why, for whoever looks at it later")
 
     command = add_command(commands, "adapters", adapters)

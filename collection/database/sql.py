@@ -183,6 +183,12 @@ def outcomes(
     )
 
 
+def prompt_of(comparison_id: Any) -> ScalarSelect[str]:
+    """The prompt of a comparison's pictures, looked up for each row: all have the same."""
+    made = select(GenerationRow.prompt).where(GenerationRow.comparison_id == comparison_id)
+    return made.limit(1).scalar_subquery()
+
+
 def modalities(family: str | None) -> Select[str]:
     """Of what there are votes that count, blind or not: image, video."""
     return (

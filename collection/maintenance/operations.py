@@ -5,28 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import undefer
 
 from collection.database import sql
-from collection.database.connection import Database
 from collection.database.faults import clear_errors, patient, shown
 from collection.database.models import (
     LATENTS_DTYPE,
-    AssignmentRow,
     BallotRow,
-    ComparisonRow,
     EnrolmentRow,
-    FaultRow,
     GenerationRow,
-    ParticipantRow,
-    TallyRow,
     VoteRow,
     require_participant,
 )
@@ -34,18 +27,18 @@ from collection.database.people import OURS, keys_in, outside_name
 from collection.errors import InputError
 from collection.maintenance.backups import copy_database
 from collection.maintenance.copying import Progress, TableCopy, copy_tables
+from collection.maintenance.erasures import Erasures
 from collection.maintenance.imports import ImportReport, Records, import_records
 from collection.media.folder import MediaFiles, content_name
 from collection.media.stores import Media, copy_media
 from collection.types import (
-    ErasureReport,
     ExportedVote,
 )
-from collection.votes.comparisons import count_ballots, wrong_comparisons
+from collection.votes.comparisons import wrong_comparisons
 from collection.votes.vote_counts import counted, wrong_tallies
 
 
-class Upkeep(Database):
+class Upkeep(Erasures):
     """Methods behind `python -m collection`."""
 
     @patient(repeatable=False)
@@ -66,55 +59,6 @@ class Upkeep(Database):
             with counted(session, [participant_id]):
                 changed = session.execute(update(VoteRow).where(own).values(flag=reason or by_rule))
             return cast(Any, changed).rowcount
-
-    @patient(repeatable=False)
-    def erase_participant(self, participant_id: str) -> ErasureReport:
-        """Deletes a person: their id, ballots, votes, and the pictures they asked for. It cannot be undone.
-
-        This is the one exception to never deleting. Pictures that others were asked about too stay, with the prompt,
-        because those people's votes rest on them. InputError when unknown.
-        """
-        with self.writing() as session:
-            if self.url.get_backend_name() == "sqlite":
-                session.connection().exec_driver_sql("PRAGMA secure_delete = ON")  # overwrite, not just forget
-            require_participant(session, participant_id, lock=True)
-            own = session.scalars(sql.comparisons_asked_for(participant_id)).all()
-            shared = set(session.scalars(sql.comparisons_others_judged(own, participant_id)))
-            alone = [comparison for comparison in own if comparison not in shared]
-            media = set(session.execute(sql.media_of(alone)).tuples())
-            session.execute(delete(FaultRow).where(FaultRow.participant_id == participant_id))
-            own_votes = VoteRow.participant_id == participant_id
-            with counted(session, [participant_id]):
-                votes = session.execute(delete(VoteRow).where(own_votes))
-            session.execute(delete(TallyRow).where(*sql.tallies_of_participant(participant_id)))
-            enrolments = select(EnrolmentRow.id).where(EnrolmentRow.participant_id == participant_id)
-            session.execute(delete(AssignmentRow).where(AssignmentRow.enrolment_id.in_(enrolments)))
-            session.execute(delete(EnrolmentRow).where(EnrolmentRow.participant_id == participant_id))
-            own_ballots = BallotRow.participant_id == participant_id
-            issued = Counter(session.scalars(select(BallotRow.comparison_id).where(own_ballots)))
-            ballots = session.execute(delete(BallotRow).where(own_ballots))
-            kept = session.scalars(select(GenerationRow.id).where(GenerationRow.comparison_id.in_(shared))).all()
-            erased = session.execute(delete(GenerationRow).where(GenerationRow.comparison_id.in_(alone)))
-            session.execute(delete(ParticipantRow).where(ParticipantRow.id == participant_id))
-            count_ballots(session, {comparison: -number for comparison, number in issued.items()})
-            session.execute(delete(ComparisonRow).where(ComparisonRow.id.in_(alone)))
-            orphans = media - set(session.execute(sql.media_still_used(sha for sha, _ in media)).tuples())
-        for sha256, media_type in orphans:
-            self.media.remove(sha256, media_type)
-        self._empty_journal()
-        return ErasureReport(
-            votes=cast(Any, votes).rowcount,
-            ballots=cast(Any, ballots).rowcount,
-            generations=cast(Any, erased).rowcount,
-            generations_kept=len(kept),
-        )
-
-    def _empty_journal(self) -> None:
-        """Moves everything out of SQLite's write-ahead log, where erased pages would otherwise linger."""
-        if self.url.get_backend_name() == "sqlite":
-            with clear_errors(self.url), self._engine.connect() as connection:
-                connection.rollback()  # a checkpoint runs outside transactions
-                cast(Any, connection.connection.driver_connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def exported_votes(
         self, family: str | None = None, study: str | None = None, modality: str | None = None
@@ -172,16 +116,27 @@ class Upkeep(Database):
             raise InputError(f"The backup cannot be written to {folder} ({error}); give another folder.") from None
         return target
 
-    def copy_to(self, target: Database, progress: Progress = lambda line: None) -> list[TableCopy]:
+    def copy_to(self, target: Upkeep, progress: Progress = lambda line: None) -> list[TableCopy]:
         """Brings everything to `target`, media files too where it keeps its own; see copying.py.
 
         InputError where both are the same database, or the two differ in the end.
         """
         if self.url == target.url:
             raise InputError(f"{shown(self.url)} cannot be copied to itself; give the URL of another database.")
+        self._take_over_erasures(target.erased_people() - self.erased_people())
         copy_media(self.media, target.media)
         with clear_errors(target.url, opening=True), clear_errors(self.url, opening=True):
             return copy_tables(self._engine, target._engine, progress)
+
+    def _take_over_erasures(self, names: set[str]) -> None:
+        """Lists here who was erased at the target; InputError where somebody of them is still here."""
+        back = self.people_among(names)
+        if back:
+            raise InputError(
+                f"At the target {len(back)} people were erased who are still here, and a copy would bring them back; run "
+                f"`python -m collection participants erase {self.outside_name(back[0])}` here, and copy again."
+            )
+        self.honour_erasures(names)
 
     def verify(self) -> list[str]:
         """What is wrong with the database and its media files, a sentence each; nothing is changed."""

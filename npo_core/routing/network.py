@@ -9,7 +9,7 @@ Both are exact, and alpha and beta are numbers in small tensors: changing them c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -137,13 +137,22 @@ class RoutedUNet(nn.Module):
         """
         if self._batch is not None:
             raise RuntimeError("RoutedUNet.rows cannot be nested")
-        self._batch = self._batch_for(mixes)
         self._to_record = record
         try:
-            with self._batch.installed():
+            with ExitStack() as self._installed:
+                self._install(mixes)
                 yield
         finally:
             self._batch = self._to_record = None
+
+    def change_rows(self, mixes: Sequence[Mix]) -> None:
+        """Within `rows`, between two calls: row i runs through mixes[i] from now on."""
+        self._installed.close()
+        self._install(mixes)
+
+    def _install(self, mixes: Sequence[Mix]) -> None:
+        self._batch = self._batch_for(mixes)
+        self._installed.enter_context(self._batch.installed())
 
     def forget_recording(self) -> None:
         """Gives back the memory of what was recorded; rows run eagerly from then on."""
