@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.emoji.art import load_art
-from train.emoji.networks import build_vae
+from train.emoji.networks import LATENT_SIDE, build_vae
 from train.emoji.render import render
-from train.emoji.training import Run, native_precision
+from train.emoji.training import Batch, Run, native_precision
 from train.emoji.views import Views, draw_views
 
 PRIOR_WEIGHT = 1e-6
@@ -46,15 +46,17 @@ class VaeTrainer:
         self.run = Run(list(self.vae.parameters()), work / "vae.pt", steps, peak_rate, EMA_DECAY)
         self.forward = torch.compile(self._forward) if compiled else self._forward
 
-    def step(self, number: int) -> Tensor:
-        """The loss on the batch of step `number`."""
+    def batch(self, number: int) -> Batch:
+        """The pictures of step `number` in [-1, 1], and the noise that their latents are drawn with."""
         rng = np.random.default_rng((11, number))
         views = draw_views(rng.integers(len(self.art), size=self.batch_size), rng)
         image = (2 * render(self.art, views) - 1).contiguous(memory_format=torch.channels_last)
         chance = torch.Generator(self.art.device).manual_seed(number)
-        side = image.shape[-1] // 8
-        shape = (len(image), self.vae.config.latent_channels, side, side)
-        noise = torch.randn(shape, device=self.art.device, generator=chance)
+        shape = (len(image), self.vae.config.latent_channels, LATENT_SIDE, LATENT_SIDE)
+        return image, torch.randn(shape, device=self.art.device, generator=chance)
+
+    def loss(self, image: Tensor, noise: Tensor) -> Tensor:
+        """What is lost on the way through the latents, plus the slight prior."""
         with native_precision(self.art.device):
             return self.forward(image, noise)
 
@@ -96,7 +98,7 @@ def _decibels(squared_errors: Tensor) -> float:
 
 
 def encode(vae: Any, images: Tensor) -> Tensor:
-    """(N, 3, H, W) in [-1, 1] -> the means of their latents, (N, 8, H/8, W/8), before `scaling_factor`."""
+    """(N, 3, H, W) in [-1, 1] -> the means of their latents, (N, 16, H/16, W/16), before `scaling_factor`."""
     mean: Tensor = vae.encode(images).latent_dist.mean
     return mean
 
@@ -117,7 +119,7 @@ def main() -> None:
         art, arguments.work, arguments.steps, arguments.batch_size, arguments.learning_rate, arguments.compile
     )
     trainer.run.resume()
-    trainer.run.to_the_end(trainer.step, arguments.batch_size)
+    trainer.run.to_the_end(trainer.batch, trainer.loss, arguments.batch_size)
     print(trainer.finish(), flush=True)
     if arguments.export:
         trainer.vae.half().save_pretrained(arguments.export / "vae")
