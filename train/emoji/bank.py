@@ -44,7 +44,7 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 
 def drawn_views(pictures: int, views_per_picture: int) -> Iterator[tuple[Views, list[str]]]:
-    """`views_per_picture` random views of each of so many pictures with their captions, in equal parts, always alike."""
+    """`views_per_picture` random views of each of `pictures` pictures with their captions, in parts, always alike."""
     rows = np.repeat(np.arange(pictures), views_per_picture)
     for part in range(0, len(rows), DRAWN_AT_ONCE):
         rng = np.random.default_rng((2026, part))
@@ -53,7 +53,7 @@ def drawn_views(pictures: int, views_per_picture: int) -> Iterator[tuple[Views, 
 
 
 def load_tokens(file: Path, pictures: int, tokenizer: CLIPTokenizer, views_per_picture: int) -> Tensor:
-    """(N, 32) int16, the tokens of the bank's captions; they need no autoencoder and may be made while it is trained."""
+    """(N, 32) int16, the tokens of the bank's captions, which may be made while the autoencoder is being trained."""
     if not file.exists():
         texts = [text for _, part in drawn_views(pictures, views_per_picture) for text in part]
         write_whole(file, token_ids(tokenizer, texts).to(torch.int16))
