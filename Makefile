@@ -1,5 +1,5 @@
 # make demo   fresh clone -> virtual environment -> the app on http://127.0.0.1:7860
-# make test   fresh clone -> virtual environment -> all quick tests, linted and type-checked
+# make test   fresh clone -> virtual environment -> all quick tests, linted, type-checked and with the import rules kept
 # make serve  as make demo, and the app comes back by itself whenever it dies
 # make audit  known weaknesses of the pinned libraries (asks PyPI)
 # make slow   the tests that take minutes, the closed loop in a browser among them
@@ -27,6 +27,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 audit: $(VENV)/.installed-dev
 	$(BIN)/pip-audit --no-deps --disable-pip -r requirements.txt
@@ -42,4 +43,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .import_linter_cache .pytest_cache .mypy_cache .ruff_cache

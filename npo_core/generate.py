@@ -28,7 +28,7 @@ from npo_core.catalog.custom_families import add_families
 from npo_core.catalog.families import FAMILIES, MODALITIES, SCHEDULERS, get_family
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
-from npo_core.generator import Comparison, GenerationRequest, Generator, Sample, StepProgress
+from npo_core.generator import Comparison, GenerationRequest, Generator, Sample
 from npo_core.grid import Grid, grid_requests, make_grid, parse_shares
 from npo_core.media.files import (
     CLIP_EXPORTS,
@@ -40,6 +40,7 @@ from npo_core.media.files import (
     png_bytes,
     side_by_side,
 )
+from npo_core.progress import StepProgress
 from npo_core.requests import ResolvedRequest, resolve_request
 from npo_core.routing.execution import ROUTINGS
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS, get_variant

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from platform import python_version
@@ -23,6 +23,7 @@ from npo_core.catalog.adapter_files import AdapterFile, Role, adapter_file
 from npo_core.catalog.families import MODALITIES, ModelFamily, get_family
 from npo_core.errors import InputError
 from npo_core.media.files import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, png_bytes, sha256_hex
+from npo_core.progress import OnStep
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.routing.execution import check_routing
 
@@ -39,7 +40,6 @@ __all__ = [
     "ResolvedRequest",
     "Role",
     "Sample",
-    "StepProgress",
     "adapter_file",
     "library_versions",
 ]
@@ -83,20 +83,6 @@ class Comparison:
     versions: dict[str, str]
     execution: dict[str, str]
     elapsed_s: float
-
-
-@dataclass(frozen=True)
-class StepProgress:
-    """Step `step` of `total_steps` (from 1) is done. `preview()` decodes the latents as they are then, one picture
-    (of a clip its middle frame) for every variant of every request; it costs a VAE decode, so call it when the
-    pictures will be looked at. It is empty where memory does not do for all clips at once."""
-
-    step: int
-    total_steps: int
-    preview: Callable[[], list[Image.Image]]
-
-
-OnStep = Callable[[StepProgress], None]
 
 
 class Generator:
@@ -169,10 +155,11 @@ class Generator:
 
             return ClipSampler(self._loaded("image"))
         started_s = time.perf_counter()
+        from npo_core.sampling.pipelines import load_model
         from npo_core.sampling.sampler import Sampler
 
         imported_s = time.perf_counter()
-        sampler = Sampler(self.family, self._device, self._dtype, self._routing, self._safety)
+        sampler = Sampler(load_model(self.family, self._device, self._dtype, self._safety), self._routing)
         times = (imported_s - started_s, time.perf_counter() - imported_s)
         logger.info("Imported torch and diffusers in %.1f s, loaded the weights in %.1f s.", *times)
         return sampler

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from npo_core.errors import InputError
-from npo_core.generator import Comparison, GenerationRequest, Generator, OnStep
+from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media.files import labelled_grid, open_image
+from npo_core.progress import OnStep
 
 VARIANT = "aligned_npo"  # the one that both numbers have a say in
 MAX_CELLS = 48

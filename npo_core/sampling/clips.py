@@ -6,29 +6,23 @@ both: `ClipSampler` shares every weight with the `Sampler` it is made from and a
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import AnimateDiffPipeline, MotionAdapter, UNetMotionModel
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from npo_core.catalog import hub
-from npo_core.catalog.families import ModelFamily, VideoSettings
-from npo_core.catalog.references import locate
+from npo_core.catalog.families import VideoSettings
 from npo_core.errors import InputError
-from npo_core.generator import StepProgress
+from npo_core.progress import OnStep, StepProgress
 from npo_core.requests import ResolvedRequest
-from npo_core.sampling.pipelines import free_unused, place_unet
+from npo_core.sampling.pipelines import add_motion
 from npo_core.sampling.sampler import Sampler
 from npo_core.variants import Mix
 
 WINDOW_STRIDE = 4  # frames between the windows of a long clip, as in the FreeNoise paper
-
-logger = logging.getLogger(__name__)
 
 
 class ClipSampler(Sampler):
@@ -36,29 +30,9 @@ class ClipSampler(Sampler):
 
     def __init__(self, pictures: Sampler) -> None:
         """Loads the motion adapter; raises InputError when it is missing or does not fit the base."""
-        self.family, self.device, self.dtype = pictures.family, pictures.device, pictures.dtype
-        self.routing = pictures.routing
-        self._tokenizer_lock = pictures._tokenizer_lock
-        self.placement = pictures.placement
+        super().__init__(add_motion(pictures.model), pictures.routing)
         self._pictures = pictures
         self._at_once: int | None = None  # clips in one call; None until memory ran out
-        pipeline = build_clip_pipeline(pictures.pipeline, self.family)
-        self._place(pipeline.unet)
-        self._take(pipeline)
-        logger.info("Loaded the motion adapter of %s.", self.family.name)
-
-    def _place(self, unet: nn.Module) -> None:
-        """What it shares with the pictures is there already; the motion adapter follows."""
-        try:
-            place_unet(unet, self.placement, self.device)
-            return
-        except torch.OutOfMemoryError:
-            pass  # handled outside, or the exception would keep alive what filled the memory
-        free_unused(self.device)
-        raise InputError(
-            f"The motion adapter of {self.family.label} does not fit into this device's memory beside the model; "
-            "close what else uses it, or make pictures only."
-        )
 
     @property
     def video(self) -> VideoSettings:
@@ -70,7 +44,7 @@ class ClipSampler(Sampler):
         self,
         copies: Sequence[ResolvedRequest],
         pairs: Sequence[tuple[Mix, Mix]],
-        on_step: Callable[[StepProgress], None] | None,
+        on_step: OnStep | None,
     ) -> Tensor:
         """The final latents (clips, F, C, H, W). All in one call or, where memory does not do for that, in several.
 
@@ -141,9 +115,7 @@ class ClipSampler(Sampler):
                     pipeline._disable_free_noise_in_block(block)
 
 
-def _part_of(
-    on_step: Callable[[StepProgress], None] | None, number: int, parts: int
-) -> Callable[[StepProgress], None] | None:
+def _part_of(on_step: OnStep | None, number: int, parts: int) -> OnStep | None:
     """Reports the steps of part `number` of several calls as those of one; pictures of all are not to be had then."""
     if on_step is None:
         return None
@@ -169,58 +141,3 @@ def clip_noise(seed: int, frames: int, shape: tuple[int, int, int], window: int,
         earlier = order[len(order) - window :][:WINDOW_STRIDE]
         order += [earlier[place] for place in torch.randperm(len(earlier), generator=generator)]
     return noise[:, order[:frames]]
-
-
-def build_clip_pipeline(pictures: Any, family: ModelFamily) -> Any:
-    """An AnimateDiffPipeline with the parts of the family's StableDiffusionPipeline (whose UNet may be routed) and its
-    motion adapter; no weights are copied.
-
-    Raises InputError when the adapter is missing or does not fit the UNet.
-    """
-    assert family.video is not None
-    motion_adapter = load_motion_adapter(family, pictures.unet.dtype)
-    unet = getattr(pictures.unet, "unet", pictures.unet)
-    try:
-        moving = UNetMotionModel.from_unet2d(unet, motion_adapter)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"The motion adapter does not fit this base ({str(error).splitlines()[0]}); give one made for it."
-        ) from None
-    for giver in (unet, motion_adapter):
-        share_weights(moving, giver)
-    schedule = {"beta_schedule": family.video.beta_schedule} if family.video.beta_schedule else {}
-    pipeline: Any = AnimateDiffPipeline(
-        vae=pictures.vae,
-        text_encoder=pictures.text_encoder,
-        tokenizer=pictures.tokenizer,
-        unet=moving,
-        motion_adapter=motion_adapter,
-        scheduler=type(pictures.scheduler).from_config(pictures.scheduler.config, **schedule),
-    )
-    pipeline.register_to_config(_name_or_path=getattr(pictures.config, "_name_or_path", None))
-    return pipeline
-
-
-def is_of_clips(pipeline: Any) -> bool:
-    """Whether this pipeline makes clips."""
-    return isinstance(pipeline, AnimateDiffPipeline)
-
-
-def share_weights(taker: nn.Module, giver: Any) -> None:
-    """Makes `taker` use the very tensors of `giver` for all weights that it has under the same names."""
-    taker.load_state_dict(giver.state_dict(), strict=False, assign=True)
-
-
-def load_motion_adapter(family: ModelFamily, dtype: torch.dtype = torch.float32) -> MotionAdapter:
-    """The motion adapter of `family`; raises InputError when it is missing or cannot be loaded."""
-    assert family.video is not None
-    hub.require(family, "video")
-    folder = locate(family.video.motion_adapter)
-    try:
-        return MotionAdapter.from_pretrained(folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"The motion adapter {family.video.motion_adapter} of {family.label} cannot be loaded ({reason}); "
-            "fetch or copy it again."
-        ) from None

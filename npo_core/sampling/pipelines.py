@@ -1,29 +1,107 @@
-"""Load a family's stock diffusers pipeline from what is on this machine."""
+"""Load a family's stock diffusers pipelines, for pictures and for clips, from what is on this machine."""
 
 from __future__ import annotations
 
 import gc
+import logging
+import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
+    AnimateDiffPipeline,
     AutoencoderKL,
     DiffusionPipeline,
+    MotionAdapter,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UNetMotionModel,
 )
 from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 from npo_core.catalog import hub
+from npo_core.catalog.adapter_files import locate_adapter
 from npo_core.catalog.families import ModelFamily
 from npo_core.catalog.references import locate
 from npo_core.errors import InputError
-from npo_core.sampling.placement import RESIDENT, STREAMED, Placement
+from npo_core.sampling.placement import (
+    PLACEMENTS,
+    RESIDENT,
+    STREAMED,
+    Footprint,
+    Placement,
+    choose_placement,
+    working_bytes,
+)
 
 PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
+WHOLE_UNET_SHARE = 0.4  # of a UNet's bytes, above which a file of weights is one (half precision halves it)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A family's stock pipeline, on the device where it runs.
+
+    The tokenizer keeps its truncation settings in itself: who counts tokens or encodes a prompt holds `tokenizer_lock`,
+    which the pipelines for pictures and for clips share as they share the tokenizer.
+    """
+
+    family: ModelFamily
+    pipeline: Any
+    device: torch.device
+    dtype: torch.dtype
+    placement: Placement
+    tokenizer_lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def load_model(
+    family: ModelFamily, device: str | None = None, dtype: torch.dtype | None = None, safety: bool = True
+) -> LoadedModel:
+    """The base of `family`, placed on `device`, by default the GPU where there is one; `dtype` is float32 on a CPU and
+    float16 elsewhere unless given. `safety` False leaves out its safety checker.
+
+    Raises InputError when it cannot be loaded.
+    """
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = dtype or (torch.float32 if where.type == "cpu" else torch.float16)
+    pipeline = load_pipeline(family, kind, safety)
+    placement = choose_placement(_footprint(pipeline, family), free_bytes(where))
+    place(pipeline, placement, where)
+    logger.info(
+        "Loaded %s on %s in %s, placement %s (%s): %s.",
+        family.name,
+        where,
+        str(kind).removeprefix("torch."),
+        placement.name,
+        placement.reason,
+        PLACEMENTS[placement.name],
+    )
+    return LoadedModel(family, pipeline, where, kind, placement)
+
+
+def add_motion(model: LoadedModel) -> LoadedModel:
+    """`model` with the pipeline for clips, which shares every weight with that for pictures; the motion adapter is new.
+
+    Raises InputError when the adapter is missing, does not fit the base, or does not fit into memory beside it.
+    """
+    pipeline = build_clip_pipeline(model.pipeline, model.family)
+    try:
+        place_unet(pipeline.unet, model.placement, model.device)
+        logger.info("Loaded the motion adapter of %s.", model.family.name)
+        return replace(model, pipeline=pipeline)
+    except torch.OutOfMemoryError:
+        pass  # handled outside, or the exception would keep alive what filled the memory
+    free_unused(model.device)
+    raise InputError(
+        f"The motion adapter of {model.family.label} does not fit into this device's memory beside the model; "
+        "close what else uses it, or make pictures only."
+    )
 
 
 def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32, safety: bool = True) -> Any:
@@ -54,6 +132,61 @@ def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32, safet
         allowed = " and ".join(allowed.__name__ for allowed in PIPELINES)
         raise InputError(f"{family.base} is a {type(pipeline).__name__}; the lab runs {allowed}.")
     return _in_safe_precision(pipeline)
+
+
+def build_clip_pipeline(pictures: Any, family: ModelFamily) -> Any:
+    """An AnimateDiffPipeline with the parts of the family's StableDiffusionPipeline (whose UNet may be routed) and its
+    motion adapter; no weights are copied.
+
+    Raises InputError when the adapter is missing or does not fit the UNet.
+    """
+    assert family.video is not None
+    motion_adapter = load_motion_adapter(family, pictures.unet.dtype)
+    unet = getattr(pictures.unet, "unet", pictures.unet)
+    try:
+        moving = UNetMotionModel.from_unet2d(unet, motion_adapter)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"The motion adapter does not fit this base ({str(error).splitlines()[0]}); give one made for it."
+        ) from None
+    for giver in (unet, motion_adapter):
+        share_weights(moving, giver)
+    schedule = {"beta_schedule": family.video.beta_schedule} if family.video.beta_schedule else {}
+    pipeline: Any = AnimateDiffPipeline(
+        vae=pictures.vae,
+        text_encoder=pictures.text_encoder,
+        tokenizer=pictures.tokenizer,
+        unet=moving,
+        motion_adapter=motion_adapter,
+        scheduler=type(pictures.scheduler).from_config(pictures.scheduler.config, **schedule),
+    )
+    pipeline.register_to_config(_name_or_path=getattr(pictures.config, "_name_or_path", None))
+    return pipeline
+
+
+def is_of_clips(pipeline: Any) -> bool:
+    """Whether this pipeline makes clips."""
+    return isinstance(pipeline, AnimateDiffPipeline)
+
+
+def share_weights(taker: nn.Module, giver: Any) -> None:
+    """Makes `taker` use the very tensors of `giver` for all weights that it has under the same names."""
+    taker.load_state_dict(giver.state_dict(), strict=False, assign=True)
+
+
+def load_motion_adapter(family: ModelFamily, dtype: torch.dtype = torch.float32) -> MotionAdapter:
+    """The motion adapter of `family`; raises InputError when it is missing or cannot be loaded."""
+    assert family.video is not None
+    hub.require(family, "video")
+    folder = locate(family.video.motion_adapter)
+    try:
+        return MotionAdapter.from_pretrained(folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The motion adapter {family.video.motion_adapter} of {family.label} cannot be loaded ({reason}); "
+            "fetch or copy it again."
+        ) from None
 
 
 def place(pipeline: Any, placement: Placement, device: torch.device) -> None:
@@ -113,3 +246,29 @@ def _in_safe_precision(pipeline: Any) -> Any:
     if is_xl and pipeline.vae.config.force_upcast:
         pipeline.vae.to(torch.float32)
     return pipeline
+
+
+def _footprint(pipeline: Any, family: ModelFamily) -> Footprint:
+    """What the loaded pipeline takes, and a comparison at the family's own size on top."""
+    sizes = {name: size_bytes(part) for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    unet = pipeline.unet
+    working = working_bytes(
+        family.height_px,
+        family.width_px,
+        pipeline.vae_scale_factor,
+        unet.config.block_out_channels[0],
+        unet.dtype.itemsize,
+    )
+    others = sum(sizes.values()) - sizes["unet"]
+    return Footprint(sizes["unet"], others, working, _fine_tuned_bytes(family, sizes["unet"]))
+
+
+def _fine_tuned_bytes(family: ModelFamily, unet: int) -> int:
+    """What the family's aligned model takes where it is a whole UNet, of `unet` bytes as all of them: 0 for a LoRA."""
+    if family.aligned is None:
+        return 0
+    try:
+        on_disk = locate_adapter(family.aligned).stat().st_size
+    except InputError:  # told when it is loaded
+        return 0
+    return unet if on_disk > WHOLE_UNET_SHARE * unet else 0

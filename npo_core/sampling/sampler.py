@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,30 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from npo_core.catalog.adapter_files import ROLES, AdapterFile, Role, locate_adapter
-from npo_core.catalog.families import ModelFamily, build_scheduler
+from npo_core.catalog.adapter_files import ROLES, AdapterFile, Role
+from npo_core.catalog.families import build_scheduler
 from npo_core.errors import FlaggedError, InputError
-from npo_core.generator import StepProgress
 from npo_core.media.files import sha256_file
+from npo_core.progress import OnStep, StepProgress
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.routing.batch import Recording
 from npo_core.routing.execution import ROUTINGS, STREAMED_SETS
 from npo_core.routing.network import RoutedUNet, guided_rows
-from npo_core.sampling.pipelines import free_bytes, free_unused, load_pipeline, place, size_bytes
-from npo_core.sampling.placement import (
-    PLACEMENTS,
-    RESIDENT,
-    Footprint,
-    choose_placement,
-    decoded_at_once,
-    working_bytes,
-)
+from npo_core.sampling.pipelines import LoadedModel, free_bytes, free_unused
+from npo_core.sampling.placement import RESIDENT, decoded_at_once
 from npo_core.variants import Mix, get_variant
 from npo_core.weights import AdapterWeights, fit, load_weights
-
-WHOLE_UNET_SHARE = 0.4  # of a UNet's bytes, above which a file of weights is one (half precision halves it)
 
 logger = logging.getLogger(__name__)
 
@@ -44,44 +34,20 @@ logger = logging.getLogger(__name__)
 class Sampler:
     """The loaded weights of a family. Not thread-safe, except for `check`; `Generator` holds the lock."""
 
-    def __init__(
-        self,
-        family: ModelFamily,
-        device: str | None,
-        dtype: torch.dtype | None,
-        routing: str | None = None,
-        safety: bool = True,
-    ) -> None:
-        """Loads the base; raises InputError when it cannot be loaded. Adapters are set afterwards."""
-        self.family = family
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
-        self.routing = routing  # the forced one
-        # The tokenizer keeps its truncation settings in itself: counting must not run while a prompt is encoded.
-        self._tokenizer_lock = threading.Lock()
-        pipeline = load_pipeline(family, self.dtype, safety)
-        self.placement = choose_placement(_footprint(pipeline, family), free_bytes(self.device))
-        place(pipeline, self.placement, self.device)
-        self._take(pipeline)
-        logger.info(
-            "Loaded %s on %s in %s, placement %s (%s): %s.",
-            family.name,
-            self.device,
-            str(self.dtype).removeprefix("torch."),
-            self.placement.name,
-            self.placement.reason,
-            PLACEMENTS[self.placement.name],
-        )
+    def __init__(self, model: LoadedModel, routing: str | None = None) -> None:
+        """Puts a RoutedUNet without adapters into the pipeline of `model`; adapters are set afterwards.
 
-    def _take(self, pipeline: Any) -> None:
-        """Puts a RoutedUNet without adapters into `pipeline`, a stock one of diffusers, and samples with it."""
-        self.pipeline = pipeline
+        routing: forces one of `execution.ROUTINGS`.
+        """
+        self.model, self.routing = model, routing
+        self.family, self.device, self.dtype = model.family, model.device, model.dtype
+        self.pipeline = model.pipeline
         self.pipeline.set_progress_bar_config(disable=True)
         self.scheduler_config = self.pipeline.scheduler.config
         if self.device.type == "cpu":  # 5% less work in the UNet and 12% in the VAE; see benchmarks/README.md
-            for part in (pipeline.unet, pipeline.vae):
+            for part in (self.pipeline.unet, self.pipeline.vae):
                 part.to(memory_format=torch.channels_last)
-        self.unet = RoutedUNet(self.pipeline.unet.eval().requires_grad_(False), self.routing)
+        self.unet = RoutedUNet(self.pipeline.unet.eval().requires_grad_(False), routing)
         self.pipeline.unet = self.unet
         self.roles: set[Role] = set()
         self._to_record: Recording | None = None
@@ -93,7 +59,7 @@ class Sampler:
 
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` has, without the two that mark its ends."""
-        with self._tokenizer_lock:
+        with self.model.tokenizer_lock:
             return len(self.pipeline.tokenizer(text, truncation=False, verbose=False).input_ids) - 2
 
     def read_adapter(self, adapter: AdapterFile) -> AdapterWeights:
@@ -148,7 +114,7 @@ class Sampler:
 
     def _recordings(self) -> tuple[Recording | None, ...]:
         """What to try in a warm-up, the best first. What comes from host memory while it is used is not recorded."""
-        stays = self.placement.name == RESIDENT and self.unet.routing.name != STREAMED_SETS
+        stays = self.model.placement.name == RESIDENT and self.unet.routing.name != STREAMED_SETS
         return ("compiled_cuda_graph", "cuda_graph", None) if self.device.type == "cuda" and stays else (None,)
 
     def check(self, request: ResolvedRequest) -> None:
@@ -168,7 +134,7 @@ class Sampler:
                 )
 
     def sample(
-        self, requests: Sequence[ResolvedRequest], on_step: Callable[[StepProgress], None] | None = None
+        self, requests: Sequence[ResolvedRequest], on_step: OnStep | None = None
     ) -> list[tuple[list[Image.Image], np.ndarray]]:
         """(frames, final latents float16) for every variant of every request, in that order.
 
@@ -206,7 +172,7 @@ class Sampler:
         self,
         copies: Sequence[ResolvedRequest],
         pairs: Sequence[tuple[Mix, Mix]],
-        on_step: Callable[[StepProgress], None] | None,
+        on_step: OnStep | None,
     ) -> Tensor:
         """The final latents (samples, C, H, W) of one sample for each request and (conditional, unconditional) pair."""
         shared = copies[0]
@@ -287,7 +253,7 @@ class Sampler:
         An empty negative prompt is none at all, for which SDXL was trained with zeros.
         """
         texts = list(dict.fromkeys(text for each in copies for text in (each.prompt, each.negative_prompt)))
-        with self._tokenizer_lock:
+        with self.model.tokenizer_lock:
             encoded = self.pipeline.encode_prompt(
                 texts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
             )
@@ -307,37 +273,11 @@ class Sampler:
         return arguments
 
     def _report(
-        self, on_step: Callable[[StepProgress], None], pipeline: Any, index: int, timestep: Any, state: dict[str, Any]
+        self, on_step: OnStep, pipeline: Any, index: int, timestep: Any, state: dict[str, Any]
     ) -> dict[str, Any]:
         """Turns the pipeline's callback into a StepProgress."""
         on_step(StepProgress(index + 1, pipeline.num_timesteps, partial(self.preview, state["latents"])))
         return {}
-
-
-def _footprint(pipeline: Any, family: ModelFamily) -> Footprint:
-    """What the loaded pipeline takes, and a comparison at the family's own size on top."""
-    sizes = {name: size_bytes(part) for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
-    unet = pipeline.unet
-    working = working_bytes(
-        family.height_px,
-        family.width_px,
-        pipeline.vae_scale_factor,
-        unet.config.block_out_channels[0],
-        unet.dtype.itemsize,
-    )
-    others = sum(sizes.values()) - sizes["unet"]
-    return Footprint(sizes["unet"], others, working, _fine_tuned_bytes(family, sizes["unet"]))
-
-
-def _fine_tuned_bytes(family: ModelFamily, unet: int) -> int:
-    """What the family's aligned model takes where it is a whole UNet, of `unet` bytes as all of them: 0 for a LoRA."""
-    if family.aligned is None:
-        return 0
-    try:
-        on_disk = locate_adapter(family.aligned).stat().st_size
-    except InputError:  # told when it is loaded
-        return 0
-    return unet if on_disk > WHOLE_UNET_SHARE * unet else 0
 
 
 def _mix_pairs(requests: Sequence[ResolvedRequest]) -> list[tuple[Mix, Mix]]:

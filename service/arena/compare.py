@@ -19,8 +19,9 @@ from collection.store import Store
 from collection.types import Generation, NewBallot
 from npo_core.catalog.adapter_files import Role
 from npo_core.console import hush_libraries
-from npo_core.generator import Comparison, Generator, StepProgress
+from npo_core.generator import Comparison, Generator
 from npo_core.grid import Grid, grid_requests, make_grid
+from npo_core.progress import OnStep, StepProgress
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.variants import get_variant
 from service.arena.limits import Limits, Turnstile
@@ -333,7 +334,7 @@ def _seconds_since(shown_at_s: float | None) -> float | None:
     return seconds if seconds is not None and seconds <= LONGEST_LOOK_S else None
 
 
-def _blind(on_step: OnBlindStep, order: Sequence[int]) -> Callable[[StepProgress], None]:
+def _blind(on_step: OnBlindStep, order: Sequence[int]) -> OnStep:
     """The generator's progress in panel order."""
 
     def report(progress: StepProgress) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 
 from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
-from npo_core.generator import Comparison, GenerationRequest, Generator, StepProgress, adapter_file
+from npo_core.generator import Comparison, GenerationRequest, Generator, adapter_file
 from npo_core.media.files import open_image, sha256_hex
+from npo_core.progress import StepProgress
 from npo_core.variants import VARIANTS
 from tests.tiny import tiny_adapter
 

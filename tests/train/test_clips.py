@@ -17,8 +17,7 @@ from npo_core.catalog import families
 from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.sampling.clips import build_clip_pipeline
-from npo_core.sampling.pipelines import load_pipeline
+from npo_core.sampling.pipelines import build_clip_pipeline, load_pipeline
 from npo_core.weights import load_adapter
 from service.generation.adapters_in_use import NEWEST, AdapterShelf
 from tests.collection.helpers import open_store

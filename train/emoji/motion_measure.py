@@ -35,6 +35,7 @@ from npo_core.emoji.scorer import Scorer, load_scorer
 from npo_core.media.files import sha256_file
 from npo_core.requests import GenerationRequest, resolve_request
 from npo_core.sampling.clips import ClipSampler
+from npo_core.sampling.pipelines import load_model
 from npo_core.sampling.sampler import Sampler
 from npo_core.variants import DEFAULT_VARIANTS
 from train.emoji.art import load_art
@@ -147,7 +148,7 @@ def own_adapters(family: ModelFamily) -> dict[Role, AdapterFile]:
 
 def load_samplers(family: ModelFamily, device: str | None = None) -> tuple[Sampler, ClipSampler]:
     """The family's samplers of pictures and of clips, both with its own LoRAs."""
-    pictures = Sampler(family, device, None)
+    pictures = Sampler(load_model(family, device))
     clips = ClipSampler(pictures)
     for sampler in (pictures, clips):
         for role, adapter in own_adapters(family).items():

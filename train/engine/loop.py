@@ -20,8 +20,7 @@ import torch
 
 from npo_core.catalog.families import ModelFamily, get_family
 from npo_core.errors import InputError
-from npo_core.sampling.clips import build_clip_pipeline, is_of_clips
-from npo_core.sampling.pipelines import load_pipeline
+from npo_core.sampling.pipelines import build_clip_pipeline, is_of_clips, load_pipeline
 from npo_core.weights import AdapterWeights
 from train.engine.config import TrainConfig, check_config, check_early_stop
 from train.engine.records import Sources, prepare_folder

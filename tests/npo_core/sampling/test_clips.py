@@ -12,8 +12,9 @@ from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipelin
 from npo_core.catalog.adapter_files import adapter_file
 from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
-from npo_core.generator import Comparison, GenerationRequest, Generator, StepProgress
+from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media.files import open_clip, sha256_hex
+from npo_core.progress import StepProgress
 from npo_core.sampling.clips import clip_noise
 from npo_core.sampling.sampler import Sampler
 from npo_core.variants import VARIANTS

@@ -13,7 +13,7 @@ from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media.files import open_image
-from npo_core.sampling import sampler
+from npo_core.sampling import pipelines, sampler
 from npo_core.sampling.placement import (
     RESIDENT,
     STAGED,
@@ -86,9 +86,9 @@ def test_every_placement_paints_the_same_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     expected = Generator(family).generate(request_)
-    monkeypatch.setattr(sampler, "choose_placement", lambda needed, free_bytes: Placement(name, "for a test"))
+    monkeypatch.setattr(pipelines, "choose_placement", lambda needed, free_bytes: Placement(name, "for a test"))
     generator = Generator(family)
-    with caplog.at_level(logging.INFO, logger="npo_core.sampling.sampler"):
+    with caplog.at_level(logging.INFO, logger="npo_core.sampling.pipelines"):
         made = generator.generate(request_)
     unet = generator._loaded(request_.modality).unet.unet
     assert _is_group_offload_enabled(unet) == (name == STREAMED), "on another device it would not run at all"

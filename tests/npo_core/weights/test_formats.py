@@ -19,6 +19,7 @@ from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media.files import open_image
+from npo_core.sampling.pipelines import load_model
 from npo_core.sampling.sampler import Sampler
 from npo_core.variants import Mix
 from npo_core.weights import FullWeights, LowRankWeights, fit, load_adapter, load_weights, peft_adapter
@@ -125,7 +126,7 @@ def test_a_lora_in_each_format_paints_the_same_picture(family: ModelFamily, tmp_
     save_file(as_kohya(weights), tmp_path / "kohya.safetensors")
     painted = []
     for path in (tmp_path / "diffusers.safetensors", tmp_path / "kohya.safetensors", as_peft(weights, tmp_path / "p")):
-        sampler = Sampler(family, "cpu", torch.float32)
+        sampler = Sampler(load_model(family, "cpu"))
         for role in ROLES:
             sampler.set_adapter(role, sampler.read_adapter(adapter_file(path, role)))
         with torch.no_grad(), sampler.unet.rows([Mix(1, 0), Mix(1, 1)]):

@@ -179,7 +179,9 @@ def test_logs_are_json_and_tell_nobody(
         shown = run(client, "next_ballot").json()["data"][0]
         run(client, "vote", shown["ballot_id"], "left", shown["participant_id"])
         client.get("vote", params={"PROLIFIC_PID": "5f0a1b2c3d"})
-    lines = [JsonFormatter("%(message)s %(name)s").format(record) for record in caplog.records if "firewall" in record.name]
+    lines = [
+        JsonFormatter("%(message)s %(name)s").format(record) for record in caplog.records if "firewall" in record.name
+    ]
     routes = [json.loads(line)["route"] for line in lines]
     assert "/gradio_api/run/vote" in routes
     assert "/vote" in routes
