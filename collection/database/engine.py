@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from collection.database.faults import shown
@@ -101,13 +101,23 @@ def for_reading(engine: Engine) -> Engine:
 def _server_engine(url: URL) -> Engine:
     settings = {name: value for name, value in SERVER_CONNECTION.items() if name not in url.query}
     try:
-        engine = create_engine(url, connect_args=settings, **SERVER_POOL)
+        engine = create_engine(url, connect_args=settings, hide_parameters=True, **SERVER_POOL)
     except ModuleNotFoundError as error:
         raise InputError(
             f"The database {shown(url)} needs the package {error.name!r}; run `pip install 'psycopg[binary]'`."
         ) from None
     event.listen(engine, "connect", _set_up_postgresql)
+    event.listen(engine, "handle_error", _hide_values)
     return engine
+
+
+def _hide_values(context: ExceptionContext) -> None:
+    """Leaves out what the server says about the row that it refused, whose values tell who and would be logged."""
+    said = getattr(context.original_exception, "diag", None)
+    if said is not None and said.message_primary:
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if error is not None:
+                error.args = (said.message_primary,)
 
 
 def _set_up_postgresql(connection: Any, _record: Any) -> None:
@@ -122,10 +132,10 @@ def _file_engine(url: URL) -> Engine:
     if url.query.get(MOUNT) == "network":
         shared: dict[str, Any] = {"check_same_thread": False}  # the threads take turns on the only connection
         one: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": BUSY_TIMEOUT_S}
-        engine = create_engine(plain, connect_args=arguments | shared, poolclass=QueuePool, **one)
+        engine = create_engine(plain, connect_args=arguments | shared, hide_parameters=True, poolclass=QueuePool, **one)
         event.listen(engine, "connect", _set_up_network_mount)
     else:
-        engine = create_engine(plain, connect_args=arguments)
+        engine = create_engine(plain, connect_args=arguments, hide_parameters=True)
         event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -259,6 +259,14 @@ def comparisons_others_judged(comparison_ids: Collection[str], participant_id: s
     )
 
 
+def comparison_about(comparison_id: str, left_generation_id: str) -> Select[str]:
+    """`comparison_id` where pictures belong to it, else the comparison of the left picture: exports of old imports name
+    one that no picture belongs to."""
+    known = select(GenerationRow.comparison_id).where(GenerationRow.comparison_id == comparison_id).limit(1)
+    left = select(GenerationRow.comparison_id).where(GenerationRow.id == left_generation_id)
+    return select(func.coalesce(known.scalar_subquery(), left.scalar_subquery()))
+
+
 def media_of(comparison_ids: Collection[str]) -> Select[str, str]:
     """(sha256, media type) of the comparisons' files."""
     return select(GenerationRow.media_sha256, GenerationRow.media_type).where(

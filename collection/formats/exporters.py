@@ -26,6 +26,7 @@ from collection.files import replacing
 from collection.formats.fastchat import read_fastchat, write_fastchat
 from collection.formats.pickapic import read_pickapic, write_npo, write_pickapic
 from collection.media.stores import Media
+from collection.texts import lines_of
 from collection.types import ExportedVote, Generation, StoredBallot, StoredVote, fits_type
 
 Exporter = Callable[[Iterable[ExportedVote], Media, Path], int]
@@ -54,18 +55,14 @@ def write_jsonl(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
 
 def read_jsonl(path: Path) -> Iterator[Record]:
     """The records of a file that `write_jsonl` wrote; InputError names the line that is no such record."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    yield _from_line(line)
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    raise InputError(
-                        f"Line {number} of {path} is no exported record ({error}); give a file made by "
-                        "`python -m collection export --format jsonl`."
-                    ) from None
-    except OSError as error:
-        raise InputError(f"The file {path} cannot be read ({error.strerror}); give an exported .jsonl file.") from None
+    for number, line in lines_of(path):
+        try:
+            yield _from_line(line)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"Line {number} of {path} is no exported record ({error}); give a file made by "
+                "`python -m collection export --format jsonl`."
+            ) from None
 
 
 def write_csv(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:

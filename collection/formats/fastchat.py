@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from collection.errors import InputError
 from collection.files import replacing
-from collection.formats.pickapic import made_elsewhere
+from collection.formats.pickapic import comparison_of, made_elsewhere
 from collection.media.stores import Media
+from collection.texts import json_entries, read_text
 from collection.types import Choice, ExportedVote, Generation, StoredBallot, StoredVote
 
 FAMILY: Final = "fastchat"
@@ -51,27 +52,13 @@ def read_fastchat(path: Path) -> Iterator[Generation | StoredBallot | StoredVote
 
     What was shown is kept as text. A judge is kept as a hash keyed with the file: the same within it, told to nobody.
     """
-    try:
-        content = path.read_bytes()
-        lines = content.decode("utf-8").splitlines()
-        salt = hashlib.sha256(content).digest()
-        rows: Iterable[tuple[int, Any]] = (
-            enumerate(json.loads(content), start=1)
-            if path.suffix == ".json"
-            else ((number, json.loads(line)) for number, line in enumerate(lines, start=1) if line.strip())
-        )
-        seen: set[str] = set()
-        for number, row in rows:
-            try:
-                yield from _records(row, number, salt, seen)
-            except (KeyError, IndexError, TypeError, AttributeError) as error:
-                raise InputError(f"Line {number} of {path} is no vote of FastChat's ({error!r}).") from None
-    except OSError as error:
-        raise InputError(f"The file {path} cannot be read ({error.strerror}); give FastChat's JSON lines.") from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"The file {path} is no JSON ({error}); give FastChat's JSON lines.") from None
+    salt = hashlib.sha256(read_text(path).encode()).digest()
+    seen: set[str] = set()
+    for number, row in json_entries(path):
+        try:
+            yield from _records(row, number, salt, seen)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"Line {number} of {path} is no vote of FastChat's ({error!r}).") from None
 
 
 def _line(vote: ExportedVote) -> dict[str, Any]:
@@ -109,7 +96,7 @@ def _records(
     models = [row["model_a"], row["model_b"]] if "model_a" in row else row["models"]
     states = row.get("states") or [{}, {}]
     unique = hashlib.sha256(salt + str(number).encode()).hexdigest()[:32]
-    made = []
+    made, prompts = [], []
     for side, (model, state) in enumerate(zip(models, states, strict=True)):
         name = model or state["model_name"]
         family, slash, variant = name.partition("/")
@@ -119,6 +106,7 @@ def _records(
         shown = json.dumps(state, ensure_ascii=False, sort_keys=True).encode()
         identity = hashlib.sha256(f"{uid} {name}".encode() + shown).hexdigest()[:32]
         made.append(identity)
+        prompts.append(prompt)
         if identity not in seen:
             seen.add(identity)
             if not slash:
@@ -127,8 +115,7 @@ def _records(
     judge = str(row.get("judge") or row.get("ip") or "unknown")
     person = "fastchat-" + hashlib.sha256(salt + judge.encode()).hexdigest()[:32]
     blind = bool(row.get("anony", not all(models)))
-    comparison = hashlib.sha256(" ".join(sorted(made)).encode()).hexdigest()[:32]
-    yield StoredBallot(unique, made[0], made[1], person, blind, "normal", None, comparison, created_at)
+    yield StoredBallot(unique, made[0], made[1], person, blind, "normal", None, comparison_of(prompts[0]), created_at)
     yield StoredVote(unique, unique, person, choice, choice, None, None, created_at, created_at)
 
 

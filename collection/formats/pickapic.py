@@ -233,8 +233,8 @@ def _records(row: Row, seen: set[str], file: Path) -> Iterator[Generation | Stor
         yield _generation(uid, *_family_and_variant(model, other), row["caption"], jpg, created_at)
     identity = hashlib.sha256(f"{row['ranking_id']} {uids}".encode()).hexdigest()[:32]
     person = f"pickapic-{row['user_id']}"
-    comparison = hashlib.sha256(" ".join(sorted(uids)).encode()).hexdigest()[:32]
-    yield StoredBallot(identity, *uids, person, True, "normal", None, comparison, created_at)
+    comparison_id = comparison_of(row["caption"])
+    yield StoredBallot(identity, *uids, person, True, "normal", None, comparison_id, created_at)
     choice: Choice = {1.0: "left", 0.0: "right"}.get(row["label_0"], "tie")  # type: ignore[assignment]
     yield StoredVote(identity, identity, person, choice, choice, None, None, created_at, created_at)
 
@@ -253,6 +253,11 @@ def _generation(uid: str, family: str, variant: str, caption: str, picture: byte
     return made_elsewhere(uid, family, variant, caption, "image", picture, media_type, created_at)
 
 
+def comparison_of(prompt: str) -> str:
+    """The comparison that pictures made elsewhere belong to, and the ballots on them: all those on one prompt."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:32]
+
+
 def made_elsewhere(
     uid: str,
     family: str,
@@ -265,7 +270,7 @@ def made_elsewhere(
 ) -> Generation:
     """A generation of which only this much is known: no seed, no settings, no adapters."""
     return Generation(
-        comparison_id=hashlib.sha256(prompt.encode()).hexdigest()[:32],
+        comparison_id=comparison_of(prompt),
         prompt=prompt,
         negative_prompt="",
         seed=-1,

@@ -160,8 +160,9 @@ class Upkeep(Database):
                     comparisons.add(record.comparison_id)
                     added = _import_generation(session, record, self.media)
                 elif isinstance(record, StoredBallot):
-                    added = _import_ballot(session, record)
-                    issued[record.comparison_id] += added
+                    comparison_id = _import_ballot(session, record)
+                    added = comparison_id is not None
+                    issued.update([comparison_id] if comparison_id else [])
                 else:
                     added = _import_vote(session, record)
                 session.flush()
@@ -234,18 +235,20 @@ def _import_generation(session: Session, record: Generation, media: Media) -> bo
     return True
 
 
-def _import_ballot(session: Session, record: StoredBallot) -> bool:
+def _import_ballot(session: Session, record: StoredBallot) -> str | None:
+    """The comparison that the ballot is about, None where it was here already."""
     check_one_of("ballot kind", record.kind, BALLOT_KINDS)
     if session.get(BallotRow, record.id) is not None:
-        return False
+        return None
     for generation_id in (record.left_generation_id, record.right_generation_id):
         if session.get(GenerationRow, generation_id) is None:
             raise InputError(f"The ballot {record.id!r} comes before its generation {generation_id!r}.")
     if session.get(ParticipantRow, record.participant_id) is None:
         session.add(ParticipantRow(id=record.participant_id, created_at=record.created_at))
         session.flush()
-    session.add(BallotRow(**vars(record)))
-    return True
+    comparison_id = session.scalar(sql.comparison_about(record.comparison_id, record.left_generation_id))
+    session.add(BallotRow(**vars(record) | {"comparison_id": comparison_id}))
+    return comparison_id
 
 
 def _import_vote(session: Session, record: StoredVote) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from collection.store import Store
 from collection.studies.assignment import plan_items
-from collection.studies.prompts import load_prompts
+from collection.studies.prompts import read_prompts
 from collection.studies.study_config import read_plan
 from collection.types import StudyProgress
 
@@ -20,11 +20,13 @@ AddCommand = Callable[..., argparse.ArgumentParser]
 def create(args: argparse.Namespace) -> int:
     """Make a study from a TOML file; its pictures are made with `python -m service.pregenerate NAME`."""
     plan = read_plan(args.file)
-    items = plan_items(plan, load_prompts(plan.prompts))
+    prompts, account = read_prompts(plan.prompts)
+    items = plan_items(plan, prompts)
     with _store(args, create=True) as store:
         store.create_study(plan, items)
     pictures = sum(len(plan.variants) if item.kind == "normal" else 2 for item in items)
     print(
+        f"The prompts have {account}.\n"
         f"The study {plan.name} has {len(items)} items, {pictures} {plan.modality}s to make. "
         f"Next: python -m service.pregenerate {plan.name}"
     )

@@ -47,13 +47,24 @@ class Studies(StudyPools, StudyQuality):
     ) -> Enrolment:
         """Lets a person take part who agreed to `consent_version`; somebody known takes part on as before.
 
-        Known by the participant id (None: a new one is made) or by the platform's worker. Raises InputError when the
-        study takes nobody, or the consent is not the present one.
+        participant_id: who the browser was last time, None for nobody. Of two workers of a platform in one browser each
+        is a person, and a worker's part is gone on with by who began it only: a platform's id is no secret.
+        Raises InputError when the study takes nobody, or the consent is not the present one, RefusedError for a worker
+        whose part belongs to somebody else.
         """
         with self.writing() as session:
-            row = find_study(session, study, lock=True)
+            row = find_study(session, study, lock=True)  # those who join at once take turns
             plan = plan_of(row.plan)
-            known = _known_enrolment(session, study, participant_id, referral)
+            known = _enrolment_of(session, study, participant_id)
+            if referral is not None:
+                theirs = _enrolment_of_worker(session, study, referral)
+                if theirs is not None and theirs is not known:
+                    raise RefusedError(
+                        "With this id somebody takes part already; go on in the browser in which it was begun.",
+                        "not_yours",
+                    )
+                if theirs is None and (known is not None or not _came_as(session, participant_id, referral)):
+                    known, participant_id = None, None  # the browser was somebody else's before
             if known is not None:
                 return _enrolment(session, known, plan)
             closed = why_closed(row)
@@ -89,7 +100,7 @@ class Studies(StudyPools, StudyQuality):
     def enrolment(self, study: str, participant_id: str) -> Enrolment | None:
         """A person's part in a study, None when they did not agree to take part."""
         with self.reading() as session:
-            row = _known_enrolment(session, study, participant_id, None)
+            row = _enrolment_of(session, study, participant_id)
             return None if row is None else _enrolment(session, row, find_plan(session, study))
 
     def participant_of_code(self, code_or_id: str) -> str:
@@ -188,28 +199,28 @@ class Studies(StudyPools, StudyQuality):
     # Quality
 
 
-def _known_enrolment(
-    session: Session, study: str, participant_id: str | None, referral: Referral | None
-) -> EnrolmentRow | None:
-    """By the platform's worker first: one person on two devices is one person."""
-    found = None
-    if referral is not None:
-        found = session.scalar(
-            select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.worker_hash == referral.worker_hash)
-        )
-    if found is None and referral is None and participant_id is not None:
-        found = session.scalar(
-            select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.participant_id == participant_id)
-        )
-    return found
+def _enrolment_of(session: Session, study: str, participant_id: str | None) -> EnrolmentRow | None:
+    return session.scalar(
+        select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.participant_id == participant_id)
+    )
+
+
+def _enrolment_of_worker(session: Session, study: str, referral: Referral) -> EnrolmentRow | None:
+    return session.scalar(
+        select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.worker_hash == referral.worker_hash)
+    )
+
+
+def _came_as(session: Session, participant_id: str | None, referral: Referral) -> bool:
+    """Whether this person takes part in another study as this worker."""
+    theirs = (EnrolmentRow.participant_id == participant_id, EnrolmentRow.worker_hash == referral.worker_hash)
+    return session.scalar(select(EnrolmentRow.id).where(*theirs).limit(1)) is not None
 
 
 def _taking_part(session: Session, study: str, participant_id: str, lock: bool = False) -> EnrolmentRow:
     if lock:
         lock_participants(session, [participant_id])
-    row = session.scalar(
-        select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.participant_id == participant_id)
-    )
+    row = _enrolment_of(session, study, participant_id)
     if row is None:
         raise InputError(f"This participant does not take part in the study {study!r}; agree to it first.")
     if row.withdrawn_at is not None:

@@ -9,14 +9,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from collection.account import Account, said
 from collection.errors import InputError
+from collection.texts import csv_rows, json_entries, lines_of, unwritable
 
 BUNDLED: Final = {path.stem: path for path in sorted((Path(__file__).parent / "prompt_lists").glob("*.tsv"))}
 PROMPT_NAMES: Final = ("prompt", "caption", "text")
@@ -34,61 +34,62 @@ class Prompt:
 
 def load_prompts(source: str) -> list[Prompt]:
     """The prompts of a bundled list or a file, in order, each text once; InputError when there are none."""
+    return read_prompts(source)[0]
+
+
+def read_prompts(source: str) -> tuple[list[Prompt], Account]:
+    """As `load_prompts`, with the account of what the file held."""
     path = BUNDLED.get(source) or Path(source)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
             f"The prompts are {source!r}; give a bundled list ({', '.join(BUNDLED)}) or a file ({', '.join(READERS)})."
         )
-    try:
-        found = list(reader(path))
-    except OSError as error:
-        raise InputError(
-            f"The prompts {source} cannot be read ({error.strerror or error}); give another file."
-        ) from None
-    except (ValueError, csv.Error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"The prompts {source} cannot be read ({error}); give another file.") from None
     prompts: dict[str, Prompt] = {}
-    for prompt in found:
-        if prompt.text:
-            prompts.setdefault(prompt.text, prompt)
+    account = Account("entry", "prompt")
+    for place, prompt in reader(path):
+        if not prompt.text:
+            account.leave_out("no prompt", place)
+        elif prompt.text in prompts:
+            account.leave_out("a prompt that stands above", place)
+        elif (fault := unwritable(prompt.text)) is not None:
+            raise InputError(f"The prompt {place} of {source} has {fault} in it, which nothing can keep; take it out.")
+        else:
+            prompts[prompt.text] = prompt
+            account.keep()
     if not prompts:
-        raise InputError(f"The prompts {source} are empty; give a file with at least one.")
-    return list(prompts.values())
+        raise InputError(f"The prompts {source} are empty ({account}); give a file with at least one.")
+    return list(prompts.values()), account
 
 
-def _read_text(path: Path) -> Iterable[Prompt]:
-    return [Prompt(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()]
+def _read_text(path: Path) -> Iterator[tuple[int, Prompt]]:
+    return ((number, Prompt(line.strip())) for number, line in lines_of(path) if line.strip())
 
 
-def _read_table(path: Path) -> Iterable[Prompt]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","):
-            yield _of_row(row, path)
+def _read_table(path: Path) -> Iterator[tuple[int, Prompt]]:
+    return ((number, _of_row(row, path)) for number, row in csv_rows(path))
 
 
-def _read_json(path: Path) -> Iterable[Prompt]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, list):
-        raise ValueError("it holds no list")
-    for entry in content:
-        yield Prompt(entry.strip(), _shortened(path.stem)) if isinstance(entry, str) else _of_row(entry, path)
+def _read_json(path: Path) -> Iterator[tuple[int, Prompt]]:
+    """A list's own texts have the file's name as their category."""
+    for place, entry in json_entries(path):
+        if isinstance(entry, str):
+            yield place, Prompt(entry.strip(), _shortened(path.stem) if path.suffix.lower() == ".json" else "")
+        else:
+            yield place, _of_row(entry, path)
 
 
-def _read_json_lines(path: Path) -> Iterable[Prompt]:
-    return [_of_row(json.loads(line), path) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _read_parquet(path: Path) -> Iterable[Prompt]:
+def _read_parquet(path: Path) -> Iterator[tuple[int, Prompt]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
-    wanted = [name for name in file.schema_arrow.names if name.lower() in (*PROMPT_NAMES, CATEGORY_NAME)]
-    for batch in file.iter_batches(columns=wanted):
-        for row in batch.to_pylist():
-            yield _of_row(row, path)
+    try:
+        file = pq.ParquetFile(path)
+        wanted = [name for name in file.schema_arrow.names if name.lower() in (*PROMPT_NAMES, CATEGORY_NAME)]
+        rows = (row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist())
+        yield from ((number, _of_row(row, path)) for number, row in enumerate(rows, start=1))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"The prompts {path} cannot be read as Parquet ({error}); give another file.") from None
 
 
 READERS: Final = {
@@ -96,19 +97,24 @@ READERS: Final = {
     ".tsv": _read_table,
     ".csv": _read_table,
     ".json": _read_json,
-    ".jsonl": _read_json_lines,
+    ".jsonl": _read_json,
     ".parquet": _read_parquet,
 }
 
 
 def _of_row(row: Any, path: Path) -> Prompt:
     if not isinstance(row, Mapping):
-        raise ValueError(f"{row!r} is no prompt")
-    values = {str(name).strip().lower(): value for name, value in row.items() if name is not None}
-    text = next((values[name] for name in PROMPT_NAMES if name in values), None)
-    if text is None:
+        raise InputError(f"The prompts {path} cannot be read: {row!r} is no prompt; give texts or objects with one.")
+    values = {str(name).strip().lower(): said(value) for name, value in row.items()}
+    name = next((name for name in PROMPT_NAMES if name in values), None)
+    if name is None and path.suffix.lower() == ".json":
+        raise InputError(f"The prompts {path} cannot be read: it holds no list of texts or of objects with a prompt.")
+    if name is None:
         raise InputError(f"The prompts {path} have no column {', '.join(PROMPT_NAMES)}; name one of its columns so.")
-    return Prompt(str(text or "").strip(), _shortened(str(values.get(CATEGORY_NAME) or "")))
+    text, category = values[name], values.get(CATEGORY_NAME)
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"The prompts {path} cannot be read: {text!r} is no prompt; give a text.")
+    return Prompt((text or "").strip(), _shortened(str(category or "")))
 
 
 def _shortened(category: str) -> str:

@@ -12,7 +12,6 @@ min_check_pass = 0.75
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime
@@ -23,6 +22,7 @@ from typing import Any, Final, get_type_hints
 from urllib.parse import urlsplit
 
 from collection.errors import InputError
+from collection.texts import read_toml
 from collection.types import fits_type
 from collection.votes.ballots import POOL_STUDY
 
@@ -97,12 +97,7 @@ class StudyPlan:
 
 def read_plan(path: Path) -> StudyPlan:
     """The plan in a TOML file; a `prompts` file is looked for beside it. InputError when anything is amiss."""
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The study {path} cannot be read ({error.strerror}); give a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The study {path} is no TOML ({error}); correct it.") from None
+    given = read_toml(path)
     plan = plan_of(given)
     beside = path.parent / plan.prompts
     return plan_of({**given, "prompts": str(beside)}) if beside.is_file() else plan

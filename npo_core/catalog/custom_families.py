@@ -43,8 +43,8 @@ def add_families(path: str | Path | None) -> None:
         return
     file = Path(path)
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"The families file {file} cannot be read ({error}); give a TOML file.") from None
     FAMILIES.update({name: _family(file, name, table) for name, table in tables.items()})
 

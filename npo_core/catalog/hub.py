@@ -87,7 +87,7 @@ def is_here(need: Need) -> bool:
 def _components(folder: Path, without: Sequence[str] = ()) -> list[str]:
     """The folders that the pipeline in `folder` names; one that does not exist when there is no readable index."""
     try:
-        index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8-sig"))
     except (OSError, json.JSONDecodeError):
         return [INDEX_NAME]
     named = [name for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None]

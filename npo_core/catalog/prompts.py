@@ -47,10 +47,10 @@ class UnknownWord:
 def load_guide(path: str | Path) -> PromptGuide:
     """The guide in a `vocabulary.json`; raises InputError when it cannot be read or lacks a part."""
     try:
-        content = {"motions": [], **json.loads(Path(path).read_text(encoding="utf-8"))}
+        content = {"motions": [], **json.loads(Path(path).read_text(encoding="utf-8-sig"))}
         lists = {entry.name: tuple(content[entry.name]) for entry in fields(PromptGuide) if entry.name != "concepts"}
         return PromptGuide(concepts=dict(content["concepts"]), **lists)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"The vocabulary {path} cannot be read ({error}); it is a JSON object with "
             f"{', '.join(entry.name for entry in fields(PromptGuide))}."

@@ -81,7 +81,7 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             prefixed = json.loads(header[METADATA_KEY])
             return tensors, {key.removeprefix("unet."): value for key, value in prefixed.items()}
         beside = file.parent / "adapter_config.json"
-        return tensors, json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        return tensors, json.loads(beside.read_text(encoding="utf-8-sig")) if beside.is_file() else {}
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"{file} cannot be read as weights ({error}); download or train it again.") from None
 

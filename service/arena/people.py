@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,6 +16,7 @@ PLATFORMS: Final = {  # platform -> its names of worker, task and session in the
     "mturk": ("workerId", "hitId", "assignmentId"),
 }
 NOBODY: Final = "ASSIGNMENT_ID_NOT_AVAILABLE"  # MTurk's preview
+PLATFORM_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def token_of(participant_id: str, secret: str) -> str:
@@ -32,13 +34,20 @@ def participant_of(token: object, secret: str) -> str | None:
 def referral_of(query: object, secret: str) -> Referral | None:
     """Which platform sent this person, from the parameters of the page's address; None when none did.
 
-    Raises InputError for a preview, in which nobody can take part yet.
+    Raises InputError for a preview, in which nobody can take part yet, and for a link whose placeholders nobody filled
+    in: all who follow it would be one person.
     """
     given = query if isinstance(query, Mapping) else {}
     for platform, names in PLATFORMS.items():
         worker, task, session = (str(given.get(name) or "") for name in names)
         if session == NOBODY:
             raise InputError("This is a preview; accept the task to take part.")
+        for name, value in zip(names, (worker, task, session), strict=True):
+            if value and (value == name or not PLATFORM_ID.fullmatch(value)):
+                raise InputError(
+                    f"The link says {name}={value[:60]!r}, which is no id; come by the link of your task, or tell "
+                    "those who asked you that it is not filled in."
+                )
         if worker:
             return Referral(
                 platform,

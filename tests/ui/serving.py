@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from app import build_app, launch, serve, stop_on_signals
+from service.operations import logs
 from service.services import Services, open_services
 from tests.tiny import tiny_family
 
@@ -35,11 +36,15 @@ def serving(services: Services) -> Iterator[str]:
 
 
 @contextmanager
-def serving_apart(command: list[str], port: int, wait_s: float = 300, **environment: str) -> Iterator[subprocess.Popen]:
-    """A server process; killed without a word at the end."""
+def serving_apart(
+    command: list[str], port: int, wait_s: float = 300, log: Path | None = None, **environment: str
+) -> Iterator[subprocess.Popen]:
+    """A server process; killed without a word at the end. `log`: where what it says is kept."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
+        stdout=log.open("ab") if log else None,
+        stderr=subprocess.STDOUT if log else None,
         env={**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", **environment},
     )
     try:
@@ -70,6 +75,7 @@ def _answers(port: int) -> bool:
 
 
 def main() -> None:
+    logs.configure()
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     services = open_services(tiny_family(folder), f"sqlite:///{folder / 'npo.db'}", folder)
     os.environ.update(GRADIO_SERVER_NAME="127.0.0.1", GRADIO_SERVER_PORT=str(port))

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
+from collection.errors import InputError as CollectionInputError
+from collection.texts import lines_of
 from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, Role
 from npo_core.catalog.custom_families import add_families
 from npo_core.catalog.families import FAMILIES, MODALITIES, ModelFamily, get_family
@@ -133,12 +135,16 @@ def check_output_dir(config: TrainConfig, options: argparse.Namespace) -> None:
 
 
 def read_prompts(file: Path, limit: int | None = None) -> list[str]:
-    """The prompts in a text file, one a line; raises InputError when it cannot be read or has none."""
+    """The prompts in a text file, one a line; raises InputError when it cannot be read or has none.
+
+    limit: take only the first so many.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"The limit is {limit}; give 1 or more prompts.")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The prompts {file} cannot be read ({error}); give a UTF-8 text file.") from None
-    prompts = [line.strip() for line in lines if line.strip()][:limit]
+        prompts = [line.strip() for _, line in lines_of(file) if line.strip()][:limit]
+    except CollectionInputError as error:
+        raise InputError(str(error)) from None
     if not prompts:
         raise InputError(f"{file} has no prompt; write one a line.")
     return prompts

@@ -1,10 +1,12 @@
 """Collect the emoji family's art: icons from npm packages -> one file of equal pictures.
 
     npm install @lobehub/fluent-emoji-3d@1.1.0 @iconify-json/noto@1.2.9 @iconify-json/fluent-emoji-flat@1.2.6 \
-        emojibase-data@17.0.0
-    python -m train.emoji.art --node-modules node_modules --out data/emoji/art.npz       # under a minute on two cores
+        @iconify-json/twemoji@1.2.5 emojibase-data@17.0.0
+    python -m train.emoji.art --node-modules node_modules --out data/emoji/art.npz      # two minutes on two cores
+    python -m train.emoji.art --jury --out data/emoji/art_jury.npz
 
-Joined by code point; SVGs are drawn by resvg, which needs no system library.
+Joined by code point; SVGs are drawn by resvg, which needs no system library. The jury's art (Twemoji, CC-BY 4.0) shows
+the same concepts in a hand that no network for pictures ever learns from.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +26,27 @@ from PIL import Image
 
 from train.emoji.concepts import concepts
 
-ART_PX = 192
+ART_PX = 288
 DRAWN_PX = 512  # SVGs are drawn larger than they are kept
 
 
-def collect(node_modules: Path) -> np.ndarray:
-    """All pictures, cropped to the object: (concepts * styles, 192, 192, 4) uint8 RGBA, concept-major."""
+def collect(node_modules: Path, jury: bool = False) -> list[Image.Image]:
+    """All pictures, cropped to the object, 288 px RGBA, concept-major: every style of a concept, then the next.
+
+    `jury`: the one picture that the jury's art has of each concept.
+    """
     codes = {
         entry["label"]: entry["hexcode"].lower()
         for entry in json.loads((node_modules / "emojibase-data/en/data.json").read_text())
     }
-    noto = _IconSet(node_modules / "@iconify-json/noto")
-    flat = _IconSet(node_modules / "@iconify-json/fluent-emoji-flat")
-    pictures = []
-    for _, label in concepts().values():
-        code = codes[label]
-        for picture in (_fluent_3d(node_modules, code), noto.draw(code), flat.draw(code)):
-            pictures.append(_crop_to_object(picture))
-    return np.stack(pictures)
+    hands: list[Callable[[str], Image.Image]] = [
+        lambda code: _fluent_3d(node_modules, code),
+        _IconSet(node_modules / "@iconify-json/noto").draw,
+        _IconSet(node_modules / "@iconify-json/fluent-emoji-flat").draw,
+    ]
+    if jury:
+        hands = [_IconSet(node_modules / "@iconify-json/twemoji").draw]
+    return [_crop_to_object(hand(codes[label])) for _, label in concepts().values() for hand in hands]
 
 
 def _bare(code: str) -> str:
@@ -72,30 +80,47 @@ class _IconSet:
         return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))).convert("RGBA")
 
 
-def _crop_to_object(picture: Image.Image) -> np.ndarray:
+def _crop_to_object(picture: Image.Image) -> Image.Image:
     box = picture.getchannel("A").point(lambda alpha: 255 if alpha > 16 else 0).getbbox()
     assert box is not None, "the art is empty"
     side = max(box[2] - box[0], box[3] - box[1])
     square = Image.new("RGBA", (side, side))
     square.paste(picture.crop(box), ((side - box[2] + box[0]) // 2, (side - box[3] + box[1]) // 2))
     # premultiplied while it is resized, so that no dark fringe bleeds in from transparent pixels
-    small = square.convert("RGBa").resize((ART_PX, ART_PX), Image.Resampling.LANCZOS).convert("RGBA")
-    return np.asarray(small)
+    return square.convert("RGBa").resize((ART_PX, ART_PX), Image.Resampling.LANCZOS).convert("RGBA")
+
+
+def save_art(pictures: Sequence[Image.Image], file: Path) -> None:
+    """Writes the pictures as lossless WebP, one after the other: a tenth of their pixels' size."""
+    encoded = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", lossless=True, exact=True)
+        encoded.append(np.frombuffer(buffer.getvalue(), np.uint8))
+    np.savez(file, webp=np.concatenate(encoded), sizes=np.array([len(one) for one in encoded]))
 
 
 def load_art(file: Path, device: str = "cpu") -> torch.Tensor:
-    """(pictures, 4, 192, 192) uint8 RGBA on `device`, as `main` wrote it."""
+    """(pictures, 4, 288, 288) uint8 RGBA on `device`, as `save_art` wrote it.
+
+    The jury's has one picture a concept: `load_art(file).repeat_interleave(len(STYLES), 0)` can be rendered like the
+    family's own.
+    """
     with np.load(file) as arrays:
-        return torch.from_numpy(arrays["art"]).permute(0, 3, 1, 2).contiguous().to(device)
+        parts = np.split(arrays["webp"], np.cumsum(arrays["sizes"])[:-1])
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        pictures = list(threads.map(lambda part: np.asarray(Image.open(io.BytesIO(part)).convert("RGBA")), parts))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous().to(device)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--node-modules", type=Path, default=Path("node_modules"))
     parser.add_argument("--out", type=Path, default=Path("data/emoji/art.npz"))
+    parser.add_argument("--jury", action="store_true", help="the jury's art instead of the family's")
     arguments = parser.parse_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(arguments.out, art=collect(arguments.node_modules))
+    save_art(collect(arguments.node_modules, arguments.jury), arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the emoji family can draw: concept names by group, each with the label its art is filed under.
 
 "name" means that the art's English label is the same; "name=label" gives the name people type to art that is filed
-under another label (a cat is drawn as the face, which reads better at 128 px than the whole animal). Look-alikes that
-even people mix up (a dozen smiling faces, two kinds of camel) are left out.
+under another label (a cat is drawn as the face, which reads better in a small picture than the whole animal).
+Look-alikes that even people mix up (a dozen smiling faces, two kinds of camel) are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "pink": (252, 185, 205),
     "purple": (200, 175, 245),
 }
+GROUNDS: dict[str, str] = {  # painted behind the things, and how a caption may say where the things are
+    "sky": "in the sky",
+    "night sky": "under a night sky",
+    "grass": "on grass",
+    "beach": "on a beach",
+    "snow": "in the snow",
+}
+BACKDROPS = (*BACKGROUNDS, *GROUNDS)
 COLOURS: dict[str, float] = {  # hue in turns
     "red": 0.0,
     "orange": 0.075,
@@ -77,12 +85,39 @@ _GROUPS = {
         devil=smiling face with horns; heart=red heart; broken heart""",
 }
 
+_UNCOUNTABLE = """
+    grapes; cherries; blueberries; broccoli; corn; bread; pancakes; french fries; popcorn; noodles; sushi; milk; coffee;
+    wine; glasses; jeans; gloves; socks; headphones; books; scissors; fire; lightning; snake; spider web
+"""
+_PLURAL_OR_MASS = """
+    grapes; cherries; blueberries; broccoli; corn; bread; pancakes; french fries; popcorn; noodles; sushi; milk; coffee;
+    wine; glasses; jeans; gloves; socks; headphones; books; scissors; lightning; poop; ice cream;
+    cheese
+"""
+# What things can stand on, and how deep they sink into it, in widths of its picture.
+_SUPPORTS = """
+    chair 0.45; book 0.06; books 0.04; suitcase 0.12; house 0.1; castle 0.1; car 0.06; truck 0.06; bus 0.06; train 0.08;
+    ship 0.2; sailboat 0.4; mountain 0.12; elephant 0.08; horse 0.1; camel 0.1; turtle 0.1; whale 0.15; cloud 0.15;
+    pizza 0.15; birthday cake 0.25; drum 0.12; television 0.08; laptop 0.3; present 0.1; mailbox 0.08; planet 0.12;
+    full moon 0.06; radio 0.1; hamburger 0.06; pumpkin 0.12; bucket 0.08; tractor 0.1; cheese 0.15; mushroom 0.08;
+    volcano 0.15; top hat 0.05; bread 0.1; pancakes 0.08; taxi 0.06; ambulance 0.06
+"""
+
+
+def _items(text: str) -> list[str]:
+    return " ".join(text.split()).split("; ")
+
+
+UNCOUNTABLE = frozenset(_items(_UNCOUNTABLE))  # never captioned "two ..."
+WITHOUT_ARTICLE = frozenset(_items(_PLURAL_OR_MASS))  # "grapes, 3d style", not "a grapes"
+SUPPORTS: dict[str, float] = {item.rpartition(" ")[0]: float(item.rpartition(" ")[2]) for item in _items(_SUPPORTS)}
+
 
 def concepts() -> dict[str, tuple[str, str]]:
     """Concept name -> (group, label of its art), in a fixed order."""
     found: dict[str, tuple[str, str]] = {}
     for group, text in _GROUPS.items():
-        for item in " ".join(text.split()).split("; "):
+        for item in _items(text):
             name, _, label = item.partition("=")
             found[name] = (group, label or name)
     return found

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from train.emoji.art import load_art
 from train.emoji.bank import encode_views, token_ids, write_whole
+from train.emoji.flaws import FLAW_NAMES
 from train.emoji.motions import FRAMES, MOTIONS, clip_times, pose_at
 from train.emoji.training import Batch, Run, diffuse, native_precision
 from train.emoji.views import (
     CLEAN,
-    FLAW_NAMES,
     MOTION_NAMES,
     NO_MOTION,
     Placement,
@@ -76,11 +76,11 @@ def draw_clips(picture: np.ndarray, rng: np.random.Generator) -> Views:
 
     Spoiled as often as still views, though never badly cropped: a motion needs its room.
     """
-    views, count = draw_views(picture, rng), len(picture)
+    views, count = draw_views(picture, rng, scene_share=0), len(picture)
     return replace(
         views,
         motion=np.where(rng.random(count) < STILL_SHARE, NO_MOTION, rng.integers(len(MOTIONS), size=count)),
-        flaw=np.where(views.flaw == FLAW_NAMES.index("crop"), CLEAN, views.flaw),
+        flaw=np.where(views.flaw == FLAW_NAMES.index("cropped"), CLEAN, views.flaw),
         placement=centred(count),
     )
 

@@ -12,15 +12,13 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
-from train.emoji.motions import PHRASES
+from train.emoji import wording
 
 LATENT_CHANNELS = 16
 LATENT_SIDE = 16  # of a 256 px picture
 MAX_TOKENS = 32
 TEXT_WIDTH = 256
 START, END = "<|startoftext|>", "<|endoftext|>"
-GRAMMAR = ("style", "background", "a", "an", "on", "the", "of", "with", ",")
 
 
 def build_vae() -> AutoencoderKL:
@@ -80,8 +78,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     """
     if (folder / "tokenizer.json").exists():
         return CLIPTokenizer.from_pretrained(folder)
-    names = [*concepts(), *STYLES, *BACKGROUNDS, *COLOURS, *PHRASES.values(), *GRAMMAR]
-    words = sorted({word for name in names for word in name.split()})
+    words = wording.words()
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
     learned.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -94,7 +91,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
         show_progress=False,
     )
     # no two words as often as each other: the library breaks ties by chance, and the numbering would differ
-    learned.train_from_iterator((" ".join([word] * (100 + 37 * number)) for number, word in enumerate(words)), trainer)
+    learned.train_from_iterator((" ".join([word] * (20 + 3 * number)) for number, word in enumerate(words)), trainer)
     folder.mkdir(parents=True, exist_ok=True)
     merges: Any = [tuple(pair) for pair in json.loads(learned.to_str())["model"]["merges"]]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # all of them: unseen words must still be spelt out

@@ -6,143 +6,112 @@ images = render(load_art(Path("data/emoji/art.npz")), draw_views(np.arange(8), n
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.emoji.concepts import BACKGROUNDS, COLOURS
-from train.emoji.views import FLAW_NAMES, Placement, Views
+from train.emoji.chance import column
+from train.emoji.concepts import COLOURS, SUPPORTS
+from train.emoji.flaws import FLAW_NAMES, IMAGE_FLAWS, missing_part, wrong_hue
+from train.emoji.grounds import paint
+from train.emoji.views import CONCEPT_NAMES, ON, SLOTS, Placement, Views
 
-SIZE_PX = 128
+SIZE_PX = 256
 OVERSAMPLING = 2  # drawn this much larger, then averaged: smooth edges at every scale and angle
-BLOCKY_SIDES_PX = (14, 17, 20, 23)
+_SINK = np.array([SUPPORTS.get(name, 0.0) for name in CONCEPT_NAMES])
 
 
 def render(art: Tensor, views: Views) -> Tensor:
-    """(N, 3, 128, 128) float32 in [0, 1] on the device of `art`, which is (pictures, 4, H, W) uint8 RGBA.
+    """(N, 3, 256, 256) float32 in [0, 1] on the device of `art`, which is (pictures, 4, H, W) uint8 RGBA.
 
     A pure function of its arguments: what chance decides is in `views.draws`.
     """
-    device = art.device
-    rgba = art[torch.from_numpy(views.picture).to(device)].float() / 255
-    _colour(rgba, views)
-    rgba[:, :3] *= rgba[:, 3:]  # premultiplied, so that transparent pixels add nothing when neighbours are averaged
-    placed = functional.grid_sample(rgba, _grid(views.placement, device), align_corners=False)
-    placed *= _column(views.placement.opacity, device)
-    paint = torch.tensor(list(BACKGROUNDS.values()), device=device)[torch.from_numpy(views.background).to(device)] / 255
-    image = placed[:, :3] + (1 - placed[:, 3:]) * paint[:, :, None, None]
-    image = functional.avg_pool2d(image, OVERSAMPLING)
-    for index, name in enumerate(FLAW_NAMES):
-        rows = np.flatnonzero(views.flaw == index)
-        if name in FLAWS and len(rows):
-            image[rows] = FLAWS[name](image[rows], views.draws[rows])
+    views = replace(views, placement=_settled(art, views))
+    image = paint(views.background, views.draws[:, 4:], SIZE_PX, art.device)
+    for slot in reversed(range(SLOTS)):
+        rows = np.flatnonzero(views.picture[:, slot] >= 0)
+        if len(rows):
+            drawn, places = _things(art, views[rows], slot), torch.from_numpy(rows).to(art.device)
+            image[places] = drawn[:, :3] + (1 - drawn[:, 3:]) * image[places]
+    for name, spoil in IMAGE_FLAWS.items():
+        rows = np.flatnonzero(views.flaw == FLAW_NAMES.index(name))
+        if len(rows):
+            places, strength = torch.from_numpy(rows).to(art.device), column(views.strength[rows], art.device)
+            image[places] = spoil(image[places], strength, views.draws[rows])
     return image.clamp_(0, 1)
 
 
-def _colour(rgba: Tensor, views: Views) -> None:
-    """Recolour in place the views with a colour, and those whose flaw is a wrong hue."""
-    rows = np.flatnonzero(views.colour >= 0)
-    if len(rows):
-        rgba[rows] = tint(rgba[rows], np.array(list(COLOURS.values()))[views.colour[rows]])
-    wrong = np.flatnonzero(views.flaw == FLAW_NAMES.index("hue"))
-    for rows, tinted in ((wrong[views.draws[wrong, 1] < 0.5], True), (wrong[views.draws[wrong, 1] >= 0.5], False)):
-        if len(rows):
-            rgba[rows] = tint(rgba[rows], views.draws[rows, 0]) if tinted else rgba[rows][:, [1, 2, 0, 3]]
+def _things(art: Tensor, views: Views, slot: int) -> Tensor:
+    """What is in a slot that none of the views has empty, alone on the canvas: (N, 4, 256, 256), premultiplied."""
+    device = art.device
+    rgba = art[torch.from_numpy(views.picture[:, slot]).to(device)].float() / 255
+    rgba[:, :3] *= rgba[:, 3:]  # premultiplied, so that transparent pixels add nothing when neighbours are averaged
+    affine = _affine(views.placement, slot, device)
+    grid = functional.affine_grid(affine, [len(views), 1, *[OVERSAMPLING * SIZE_PX] * 2], align_corners=False)
+    drawn = functional.avg_pool2d(functional.grid_sample(rgba, grid, align_corners=False), OVERSAMPLING)
+    drawn *= column(views.placement.opacity[:, slot], device)
+    coloured = np.flatnonzero(views.colour[:, slot] >= 0)
+    if len(coloured):
+        places = torch.from_numpy(coloured).to(device)
+        drawn[places] = tint(drawn[places], np.array(list(COLOURS.values()))[views.colour[coloured, slot]])
+    return _spoiled(drawn, affine, views)
 
 
-def tint(rgba: Tensor, hue: np.ndarray) -> Tensor:
-    """The objects (N, 4, H, W) in one hue each (N,), in turns; light and shade are kept."""
-    value, low = rgba[:, :3].amax(1, keepdim=True), rgba[:, :3].amin(1, keepdim=True)
-    saturation = (0.6 + 0.35 * (value - low) / value.clamp(min=1e-3)).clamp(0, 1)
-    pure = torch.tensor([colorsys.hsv_to_rgb(turn, 1, 1) for turn in hue], dtype=rgba.dtype, device=rgba.device)[
-        :, :, None, None
-    ]
-    return torch.cat([value * (1 - saturation * (1 - pure)), rgba[:, 3:]], 1)
-
-
-def _grid(placement: Placement, device: torch.device) -> Tensor:
-    """Where in the art, [-1, 1] a side, each pixel of the large canvas looks: (N, H, W, 2)."""
-    side, turn = torch.from_numpy(placement.side), torch.from_numpy(np.deg2rad(placement.angle))
-    x, y = torch.from_numpy(2 * placement.x - 1), torch.from_numpy(2 * placement.y - 1)
-    cos, sin = torch.cos(turn) / side, torch.sin(turn) / side
-    rows = torch.stack([cos, sin, -cos * x - sin * y, -sin, cos, sin * x - cos * y], 1)
-    affine = rows.view(-1, 2, 3).float().to(device)
-    return functional.affine_grid(
-        affine, [len(side), 1, OVERSAMPLING * SIZE_PX, OVERSAMPLING * SIZE_PX], align_corners=False
-    )
-
-
-def _column(values: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(values).float().to(device).view(-1, 1, 1, 1)
-
-
-def _between(low: float, high: float, draw: np.ndarray, image: Tensor) -> Tensor:
-    """(N, 1, 1, 1): evenly spread draws from [0, 1) -> [low, high)."""
-    return _column(low + (high - low) * draw, image.device)
-
-
-def _blur(image: Tensor, draws: np.ndarray) -> Tensor:
-    sigma = _between(2.0, 4.5, draws[:, 0], image)
-    reach = torch.arange(-13, 14, device=image.device).view(1, 1, 1, -1)
-    kernel = torch.exp(-0.5 * (reach / sigma) ** 2)
-    kernel = (kernel / kernel.sum(-1, keepdim=True)).repeat_interleave(3, 0)  # (3N, 1, 1, 27)
-    flat = functional.pad(image, (13, 13, 13, 13), mode="replicate").flatten(0, 1)[None]  # (1, 3N, H, W)
-    flat = functional.conv2d(flat, kernel, groups=len(kernel))
-    flat = functional.conv2d(flat, kernel.transpose(2, 3), groups=len(kernel))
-    return flat[0].unflatten(0, (-1, 3))
-
-
-def _washed(image: Tensor, draws: np.ndarray) -> Tensor:
-    grey, share = _between(0.59, 0.86, draws[:, 0], image), _between(0.45, 0.7, draws[:, 1], image)
-    return image + share * (grey - image)
-
-
-def _dark(image: Tensor, draws: np.ndarray) -> Tensor:
-    return image * _between(0.35, 0.6, draws[:, 0], image)
-
-
-def _blocky(image: Tensor, draws: np.ndarray) -> Tensor:
-    drawn = image.clone()
-    choice = (draws[:, 0] * len(BLOCKY_SIDES_PX)).astype(int)
-    for index, side in enumerate(BLOCKY_SIDES_PX):
-        rows = np.flatnonzero(choice == index)
-        if len(rows):
-            small = functional.adaptive_avg_pool2d(image[rows], side)
-            drawn[rows] = functional.interpolate(small, SIZE_PX, mode="bilinear", align_corners=False)
+def _spoiled(drawn: Tensor, affine: Tensor, views: Views) -> Tensor:
+    """The flaws that things have, their surroundings have not."""
+    for name in ("wrong hue", "missing part"):
+        rows = np.flatnonzero(views.flaw == FLAW_NAMES.index(name))
+        if not len(rows):
+            continue
+        places, strength = torch.from_numpy(rows).to(drawn.device), column(views.strength[rows], drawn.device)
+        if name == "wrong hue":
+            drawn[places] = wrong_hue(drawn[places], strength, views.draws[rows])
+        else:
+            local = functional.affine_grid(affine[places], [len(rows), 1, SIZE_PX, SIZE_PX], align_corners=False)
+            drawn[places] = missing_part(drawn[places], local, strength, views.draws[rows])
     return drawn
 
 
-def _warped(image: Tensor, draws: np.ndarray) -> Tensor:
-    count = len(image)
-    plain = functional.affine_grid(
-        torch.eye(2, 3, device=image.device).expand(count, 2, 3), [count, 1, SIZE_PX, SIZE_PX], align_corners=False
-    )
-    reach = _between(0.08, 0.16, draws[:, 0], image)[..., 0]  # in half canvas widths
-    waves = [_between(1.5, 3.0, draws[:, column], image)[..., 0] * torch.pi for column in (1, 2)]
-    phase = _between(0, 2 * torch.pi, draws[:, 3], image)[..., 0]
-    shift_x = reach * torch.sin(waves[0] * plain[..., 1] + phase)
-    shift_y = reach * torch.sin(waves[1] * plain[..., 0] + 2 * phase)
-    grid = plain + torch.stack([shift_x, shift_y], -1)
-    return functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
+def _settled(art: Tensor, views: Views) -> Placement:
+    """The placement with what is "on" something standing on it: the lowest pixel of one meets the top of the other."""
+    rows = np.flatnonzero(views.layout == ON)
+    if not len(rows):
+        return views.placement
+    y, side = views.placement.y.copy(), views.placement.side[rows]
+    bottom = _extent(art, views.picture[rows, 0])[1] * side[:, 0]
+    top = _extent(art, views.picture[rows, 1])[0] * side[:, 1]
+    sink = _SINK[views.concept[rows, 1]] * side[:, 1]
+    y[rows, 0] = y[rows, 1] + top + sink - bottom
+    return replace(views.placement, y=y)
 
 
-def _blotchy(image: Tensor, draws: np.ndarray) -> Tensor:
-    cells = np.stack([np.random.default_rng(int(draw * 2**32)).standard_normal((3, 12, 12)) for draw in draws[:, 0]])
-    noise = torch.from_numpy(cells).float().to(image.device) * _between(0.1, 0.2, draws[:, 1], image)
-    return image + functional.interpolate(noise, SIZE_PX, mode="bicubic", align_corners=False)
+def _extent(art: Tensor, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Top and bottom of what is opaque in the pictures (N,), in their widths from the middle, down."""
+    opaque = (art[torch.from_numpy(picture).to(art.device), 3] > 127).any(2).float()  # (N, H)
+    height = opaque.shape[1]
+    top, bottom = opaque.argmax(1), height - opaque.flip(1).argmax(1)
+    return top.cpu().numpy() / height - 0.5, bottom.cpu().numpy() / height - 0.5
 
 
-FLAWS: dict[str, Callable[[Tensor, np.ndarray], Tensor]] = {  # "crop" is a pose, "hue" a colour
-    "blur": _blur,
-    "washed": _washed,
-    "dark": _dark,
-    "blocky": _blocky,
-    "warped": _warped,
-    "blotchy": _blotchy,
-}
+def tint(rgba: Tensor, hue: np.ndarray) -> Tensor:
+    """The objects (N, 4, H, W), premultiplied, in one hue each (N,), in turns; light and shade are kept."""
+    value, low = rgba[:, :3].amax(1, keepdim=True), rgba[:, :3].amin(1, keepdim=True)
+    saturation = (0.6 + 0.35 * (value - low) / value.clamp(min=1e-3)).clamp(0, 1)
+    pure = torch.tensor([colorsys.hsv_to_rgb(turn, 1, 1) for turn in hue], dtype=rgba.dtype)
+    pure = pure.to(rgba.device)[:, :, None, None]
+    return torch.cat([value * (1 - saturation * (1 - pure)), rgba[:, 3:]], 1)
+
+
+def _affine(placement: Placement, slot: int, device: torch.device) -> Tensor:
+    """Where in the art, [-1, 1] a side, each place of the canvas looks: (N, 2, 3)."""
+    x, y, side, angle = (torch.from_numpy(getattr(placement, name)[:, slot]) for name in ("x", "y", "side", "angle"))
+    turn, x, y = torch.deg2rad(angle), 2 * x - 1, 2 * y - 1
+    cos, sin = torch.cos(turn) / side, torch.sin(turn) / side
+    rows = torch.stack([cos, sin, -cos * x - sin * y, -sin, cos, sin * x - cos * y], 1)
+    return rows.view(-1, 2, 3).float().to(device)
 
 
 def to_bytes(images: Tensor) -> np.ndarray:

@@ -23,7 +23,7 @@ from torch.nn import functional
 from npo_core.emoji.scorer import SIDE_PX, ScorerNet
 from train.emoji.art import load_art
 from train.emoji.bank import encode_views
-from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
+from train.emoji.concepts import BACKDROPS, COLOURS, STYLES, concepts
 from train.emoji.render import SIZE_PX, render
 from train.emoji.training import native_precision
 from train.emoji.views import CLEAN, Views, draw_views
@@ -31,7 +31,7 @@ from train.emoji.views import CLEAN, Views, draw_views
 LABELS = {
     "concepts": list(concepts()),
     "styles": list(STYLES),
-    "backgrounds": list(BACKGROUNDS),
+    "backgrounds": list(BACKDROPS),
     "colours": ["own", *COLOURS],
 }
 SIZES = [len(words) for words in LABELS.values()]
@@ -53,7 +53,7 @@ def draw_batch(art: Tensor, vae: Any, views: Views, rng: np.random.Generator) ->
 
 def targets_of(views: Views) -> Tensor:
     """(N, 5) int64: concept, style, background, colour (0 its own), clean."""
-    columns = (views.concept, views.style, views.background, views.colour + 1, views.flaw == CLEAN)
+    columns = (views.concept[:, 0], views.style, views.background, views.colour[:, 0] + 1, views.flaw == CLEAN)
     return torch.from_numpy(np.stack(columns, 1).astype(np.int64))
 
 

@@ -145,6 +145,7 @@ class Run:
             return
         differentiate: Loss = partial(self.differentiate, loss)
         if self.parameters[0].is_cuda:
+            torch.backends.cudnn.benchmark = True  # shapes never change
             differentiate = RecordedGradients(differentiate, batch(self.done))
         started, first = time.perf_counter(), self.done
         while self.done < self.steps:

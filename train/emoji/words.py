@@ -98,7 +98,7 @@ def teach_words(pipeline: Any, words: MotionWords, art: Tensor, steps: int, batc
     optimizer = torch.optim.Adam([words.rows, *names.heads.parameters()], LEARNING_RATE)
     right: list[float] = []
     for step in range(steps):
-        views = draw_views(rng.integers(len(art), size=batch_size), rng)
+        views = draw_views(rng.integers(len(art), size=batch_size), rng, scene_share=0)
         motion = rng.integers(len(MOTION_NAMES), size=batch_size)
         tokens = token_ids(pipeline.tokenizer, captions(replace(views, motion=motion), rng)).to(device)
         drawn = NOISY_FROM + (1 - NOISY_FROM) * torch.rand(batch_size, device=device, generator=chance)

@@ -9,10 +9,17 @@
   const HOLD_MS = 250;
   const HISTORY = 10;
 
-  let root, study, token, current, shownAt, unlocked = false, onKey = () => {};
+  let root, study, token, code, current, shownAt, unlocked = false, onKey = () => {};
   let history = [];
+  let lap = 0; // goes up when what was under way is not to be shown any more
   let sending = Promise.resolve();
 
+  /* A platform's workers may share a browser: what is kept of one is kept apart from what is kept of another. */
+  const worker = () => {
+    const query = new URLSearchParams(location.search);
+    const id = query.get("PROLIFIC_PID") || query.get("workerId");
+    return id ? ":" + id : "";
+  };
   const base = () => location.pathname.replace(/\/vote\/?$/, "/");
   const store = (key, value) => {
     try {
@@ -264,7 +271,7 @@
     const sent = send(pair, choice, pair.failed || pair.answered ? null : seconds);
     pair.answered = true;
     if (pair.training) {
-      sent.then((told) => feedback(pair, choice, told && told.right));
+      sent.then((told) => told && feedback(pair, choice, told.right));
       return;
     }
     history = [...history, pair].slice(-HISTORY);
@@ -272,15 +279,33 @@
     advance(pair);
   }
 
-  /* Kept in the browser until the server has it. */
+  /* Kept in the browser until the server has it, or says why it will not. */
   function send(pair, choice, seconds) {
     const entry = [pair.ballot_id, choice, token, "", seconds];
     store("unsent", JSON.stringify([...unsent(), entry]));
     const sent = sending.then(() => callUntilAnswered("vote", ...entry));
-    sending = sent.catch((error) => notice(error.message)).then(() => {
-      store("unsent", JSON.stringify(unsent().filter((each) => JSON.stringify(each) !== JSON.stringify(entry))));
-    });
+    sending = sent.catch(refused).then(() => forget(entry));
     return sent.catch(() => null);
+  }
+
+  function forget(entry) {
+    store("unsent", JSON.stringify(unsent().filter((each) => JSON.stringify(each) !== JSON.stringify(entry))));
+  }
+
+  /* An answer that the server does not take is told, and its pair asked about again. */
+  function refused(error) {
+    lap += 1;
+    history = [];
+    screen("That answer was not taken", [error.message],
+      button("Show the pair again", () => again(), { class: "npo-vote-button npo-primary" }));
+  }
+
+  async function again() {
+    try {
+      await begin(await fetchPair(""));
+    } catch (error) {
+      screen("That did not work", [error.message], button("Try again", start));
+    }
   }
 
   function unsent() {
@@ -288,10 +313,14 @@
   }
 
   async function advance(pair) {
+    const mine = lap;
     try {
-      const ready = await Promise.race([pair.next, sleep(30).then(() => null)]);
-      if (!ready) screen("One moment…", []);
-      await begin(ready || (await pair.next));
+      let ready = await Promise.race([pair.next, sleep(30).then(() => null)]);
+      if (!ready && lap === mine) {
+        screen("One moment…", []);
+        ready = await pair.next;
+      }
+      if (lap === mine) await begin(ready);
     } catch (error) {
       screen("That did not work", [error.message], button("Try again", start));
     }
@@ -325,49 +354,70 @@
   // The way in and the way out
 
   async function finish(told) {
+    const mine = lap;
     await sending;
+    if (lap !== mine) return;
     if (!told.finished) told = await callUntilAnswered("next_ballot", token, study.name, "");
     if (told.ballot_id !== null && told.ballot_id !== undefined) {
       return begin(await fetchPair(""));
     }
     progress(1, 1);
-    const code = (label, text) => element("p", {}, label, element("code", { class: "npo-vote-code" }, text));
     const lines = ["Thank you. Every answer is saved."];
-    if (told.completion_code) lines.push(code("Completion code: ", told.completion_code));
-    lines.push(code("Your own code, to have your answers erased later: ", told.code));
+    if (told.completion_code) lines.push(inCode("Completion code: ", told.completion_code));
+    lines.push(inCode("Your own code, to have your answers erased later: ", told.code));
     const buttons = [];
     if (told.completion_url) {
       lines.push("You will be taken back in a few seconds.");
       buttons.push(element("a", { class: "npo-vote-button npo-primary", href: told.completion_url }, "Go back now"));
       setTimeout(() => location.assign(told.completion_url), 8000);
     }
-    screen("That was all", lines, ...buttons, button("Withdraw my answers", () => withdraw(told.code), { class: "npo-vote-button npo-quiet" }));
+    screen("That was all", lines, ...buttons, button("Withdraw my answers", () => withdraw(), { class: "npo-vote-button npo-quiet" }));
   }
 
-  function withdraw(code) {
+  const inCode = (label, text) => element("p", {}, label, element("code", { class: "npo-vote-code" }, text));
+
+  function leave() {
+    lap += 1;
+    screen("Leave the study?", ["What you have answered is saved and counts. You can go on later, in this browser."],
+      button("Go on", start, { class: "npo-vote-button npo-primary" }),
+      button("Stop here", () => screen("Thank you", ["Your answers are saved. Open this page again to go on.",
+        inCode("Your own code, to have your answers erased later: ", code)], button("Go on", start))),
+      button("Withdraw my answers", () => withdraw(), { class: "npo-vote-button npo-quiet" }));
+  }
+
+  function withdraw() {
     screen("Withdraw your answers?", ["They will count nowhere. This cannot be undone."],
       button("Keep them", start, { class: "npo-vote-button npo-primary" }),
       button("Withdraw", async () => {
         try {
           await call("leave_study", study.name, token);
-          screen("You have withdrawn", ["Your answers count nowhere. To have them erased altogether, send your code to the people who asked you: ",
-            element("p", {}, element("code", { class: "npo-vote-code" }, code || store("code")))]);
+          withdrawn();
         } catch (error) { screen("That did not work", [error.message], button("Back", start)); }
       }, { class: "npo-vote-button npo-quiet" }));
+  }
+
+  function withdrawn() {
+    root.querySelector("#npo-vote-leave").hidden = true;
+    screen("You have withdrawn", ["Your answers count nowhere. Thank you for coming.",
+      inCode("To have them erased altogether, send this code to the people who asked you: ", code)]);
   }
 
   async function join() {
     const query = Object.fromEntries(new URLSearchParams(location.search));
     const part = await call("join_study", study.name, study.consent_version, token, query);
     token = part.participant_id;
-    store("token", token);
-    store("code", part.code);
-    store("agreed", `${study.name} ${study.consent_version}`);
-    if (part.withdrawn) return screen("You have withdrawn", ["Your answers count nowhere. Thank you for coming."]);
-    for (const entry of unsent()) await callUntilAnswered("vote", ...entry).catch(() => {});
-    store("unsent", "[]");
+    code = part.code;
+    store("token" + worker(), token);
+    store("agreed" + worker(), `${study.name} ${study.consent_version}`);
+    if (part.withdrawn) return withdrawn();
+    let lost = "";
+    for (const entry of unsent()) {
+      await callUntilAnswered("vote", ...entry).catch((error) => { lost = error.message; });
+      forget(entry);
+    }
     root.querySelector("#npo-vote-leave").hidden = false;
     await begin(await fetchPair(""));
+    if (lost) notice(`An answer of last time was not taken: ${lost}`);
   }
 
   function consent() {
@@ -387,8 +437,8 @@
       return screen("This study cannot be shown", [error.message], button("Try again", start));
     }
     if (study.name) document.title = study.title;
-    token = store("token");
-    if (study.name && store("agreed") === `${study.name} ${study.consent_version}` && token) {
+    token = store("token" + worker()) || store("token"); // whose it is, the server knows
+    if (study.name && store("agreed" + worker()) === `${study.name} ${study.consent_version}` && token) {
       return join().catch((error) => screen("You cannot take part now", [error.message], button("Try again", start)));
     }
     if (study.closed) return screen("Nothing to vote on", [study.closed]);
@@ -400,7 +450,7 @@
     root.replaceChildren(
       element("header", { class: "npo-vote-top" },
         element("div", { id: "npo-vote-progress", class: "npo-progress", role: "progressbar", "aria-label": "Pairs answered", "aria-valuemin": "0", hidden: true }, element("span")),
-        button("Leave", () => withdraw(), { id: "npo-vote-leave", class: "npo-vote-button npo-quiet", hidden: true, "aria-label": "Leave the study" })),
+        button("Leave", leave, { id: "npo-vote-leave", class: "npo-vote-button npo-quiet", hidden: true, "aria-label": "Leave the study" })),
       element("main", { id: "npo-vote-stage" }),
       element("p", { id: "npo-vote-notice", role: "status" }),
       element("p", { id: "npo-vote-live", class: "npo-hidden", "aria-live": "polite" }),

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event, select, text
+from sqlalchemy.exc import IntegrityError
 
-from collection.database.models import VoteRow
+from collection.database.models import EnrolmentRow, VoteRow
 from collection.errors import InputError, TryAgainError
 from collection.store import Store
 from collection.types import NewBallot
 from tests.collection.helpers import add_comparison, cast
+from tests.collection.study_helpers import enrol, make_study
 from tests.postgres import PostgresCluster, find_binaries
 
 needs_postgres = pytest.mark.skipif(find_binaries() is None, reason="PostgreSQL is not installed")
@@ -160,3 +162,16 @@ def test_a_full_disk_is_told_to_visitors_without_the_place_of_the_file_and_loses
         assert len(add_comparison(store, "after")) == 3
         # The pictures that came before the refusal lie there unused, which harms nothing.
         assert all("No generation knows the media file" in problem for problem in map(str, store.verify()))
+
+
+def test_an_error_of_the_database_tells_no_values(store: Store) -> None:
+    """On SQLite and PostgreSQL, whose server adds the row to what it says."""
+    make_study(store)
+    person = enrol(store)
+    with store.reading() as session:
+        enrolled = session.scalars(select(EnrolmentRow)).one()
+        row = {column.name: getattr(enrolled, column.name) for column in EnrolmentRow.__table__.columns}
+    with pytest.raises(IntegrityError) as refused, store.writing() as session:
+        session.add(EnrolmentRow(**row | {"id": "another", "number": 99}))
+    assert "UNIQUE" in str(refused.value).upper()
+    assert [secret for secret in (person.participant_id, person.code) if secret in str(refused.value)] == []

@@ -43,6 +43,13 @@ def test_a_family_of_ones_own_paints_without_any_code(family: ModelFamily, tmp_p
     assert len(Generator("mine").generate(GenerationRequest("a cat")).samples) == 3
 
 
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "families.toml"
+    file.write_text('[tuned]\nlike = "sdxl"\nsteps = 7\n', encoding="utf-8-sig")
+    add_families(file)
+    assert FAMILIES["tuned"].steps == 7
+
+
 def test_what_is_not_given_is_the_familys_it_is_like_and_weights_go_with_their_base(tmp_path: Path) -> None:
     file = tmp_path / "families.toml"
     file.write_text('[tuned]\nlike = "sdxl"\naligned = "me/tuned/unet"\n\n[own]\nlike = "sdxl"\nbase = "me/base"\n')

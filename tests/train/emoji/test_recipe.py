@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from npo_core.emoji.scorer import Labels, load_scorer, read_prompt
-from train.emoji import networks, scorer
-from train.emoji.art import load_art
+from train.emoji import networks, scorer, wording
+from train.emoji.art import load_art, save_art
 from train.emoji.base import BaseTrainer
 from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
+from train.emoji.flaws import FLAW_NAMES
 from train.emoji.motions import clip_times, pose_at
 from train.emoji.prompts import draw_prompts, held_out_concepts, pair_concepts
 from train.emoji.render import render, tint, to_bytes
 from train.emoji.vae import VaeTrainer
 from train.emoji.views import (
     CONCEPT_NAMES,
-    FLAW_NAMES,
+    ON,
     PICTURES,
+    SINGLE,
     Views,
     captions,
     draw_views,
@@ -40,17 +43,17 @@ PURPLE = list(BACKGROUNDS).index("purple")
 
 @pytest.fixture(scope="module")
 def art(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
-    """Two-coloured shapes for the first two concepts, read back from a file as train.emoji.art writes it."""
+    """Two-coloured shapes, the same six for all concepts, read back from a file as train.emoji.art writes it."""
     rng, pictures = np.random.default_rng(0), []
     for _ in range(2 * len(STYLES)):
         picture = Image.new("RGBA", (192, 192))
         draw = ImageDraw.Draw(picture)
         draw.ellipse((2, 2, 190, 190), (*tuple(int(value) for value in rng.integers(40, 255, 3)), 255))
         draw.rectangle((70, 40, 120, 150), (*tuple(int(value) for value in rng.integers(0, 200, 3)), 255))
-        pictures.append(np.asarray(picture))
+        pictures.append(picture)
     file = tmp_path_factory.mktemp("art") / "art.npz"
-    np.savez_compressed(file, art=np.stack(pictures))
-    return load_art(file)
+    save_art(pictures, file)
+    return load_art(file).repeat(PICTURES // len(pictures), 1, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +68,15 @@ def vae(art: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoencoderKL.from_pretrained(folder / "vae").float()
 
 
-def one(flaw: str = "", background: int = PURPLE) -> Views:
-    views = plain_views(np.array([1]), np.array([background]), np.array([-1]))
+def one(flaw: str = "", strength: float = 0.5) -> Views:
+    views = plain_views(np.array([1]), np.array([PURPLE]), np.array([-1]))
     flaws = np.array([FLAW_NAMES.index(flaw) if flaw else -1])
-    return Views(**{**vars(views), "flaw": flaws, "draws": np.full((1, 4), 0.4)})
+    return replace(views, flaw=flaws, strength=np.array([strength]), draws=np.full((1, 6), 0.4))
+
+
+def drawn_views(count: int) -> Views:
+    rng = np.random.default_rng(2)
+    return draw_views(rng.integers(PICTURES, size=count), rng)
 
 
 def test_there_are_enough_concepts_styles_and_backgrounds() -> None:
@@ -77,48 +85,85 @@ def test_there_are_enough_concepts_styles_and_backgrounds() -> None:
     assert len(BACKGROUNDS) == 6
 
 
-@pytest.mark.parametrize("flaw", [name for name in FLAW_NAMES if name != "crop"])  # which is a placement
+@pytest.mark.parametrize("flaw", [name for name in FLAW_NAMES if name != "cropped"])  # which is a placement
 def test_every_flaw_draws_a_picture_that_differs_from_the_clean_one(art: Tensor, flaw: str) -> None:
     clean, drawn = render(art, one()), render(art, one(flaw))
-    assert drawn.shape == (1, 3, 128, 128)
-    assert float((drawn - clean).abs().mean()) > 0.005
+    assert drawn.shape == (1, 3, 256, 256)
+    change, faint, strong = (
+        float((picture - clean).abs().mean())
+        for picture in (drawn, render(art, one(flaw, 0.2)), render(art, one(flaw, 1)))
+    )
+    assert faint < change < strong, "strength is graded"
+    assert change > 0.005
     assert torch.equal(drawn, render(art, one(flaw))), "rendering is a pure function"
 
 
 def test_a_centred_picture_has_its_background_all_round_and_its_object_inside(art: Tensor) -> None:
     drawn = to_bytes(render(art, one()))[0]
     assert (drawn[0] == BACKGROUNDS["purple"]).all()
-    assert (drawn[64, 64] != BACKGROUNDS["purple"]).any()
+    assert (drawn[128, 128] != BACKGROUNDS["purple"]).any()
 
 
 def test_a_sliding_object_moves_across_the_frames(art: Tensor) -> None:
     count = 16
     still = plain_views(np.zeros(count, int), np.zeros(count, int), np.full(count, -1))
-    views = Views(**{**vars(still), "placement": placed(pose_at("slide_left", clip_times(count)))})
+    views = replace(still, placement=placed(pose_at("slide_left", clip_times(count))))
     darkness = 1 - render(art, views).mean((1, 2))  # (F, W)
-    centre = (darkness * torch.arange(128)).sum(1) / darkness.sum(1)
+    centre = (darkness * torch.arange(256)).sum(1) / darkness.sum(1)
     assert (centre.diff() < 0).all()
-    assert float(centre[0] - centre[-1]) > 40
+    assert float(centre[0] - centre[-1]) > 80
 
 
 def test_a_tint_keeps_the_outline_and_turns_the_colour(art: Tensor) -> None:
     rgba = art[:1].float() / 255
+    rgba[:, :3] *= rgba[:, 3:]
     blue = tint(rgba, np.array([COLOURS["blue"]]))
     assert torch.equal(blue[:, 3], rgba[:, 3])
     inside = blue[0, :3, rgba[0, 3] == 1]
     assert (inside[2] >= inside[0]).all()
 
 
-def test_a_third_of_the_views_are_spoiled_and_their_captions_do_not_say_so() -> None:
-    rng = np.random.default_rng(2)
-    views = draw_views(rng.integers(PICTURES, size=1500), rng)
-    assert 0.28 < (views.flaw >= 0).mean() < 0.38
-    for row, words in enumerate(captions(views, rng)):
-        wanted = read_prompt(words, LABELS)
-        assert wanted.concept == views.concept[row], words
-        assert wanted.colour == (views.colour[row] + 1 if views.colour[row] >= 0 else None), words
-        assert wanted.style in (views.style[row], None), words
-        assert (wanted.background or 0) == views.background[row], words
+def test_most_views_are_spoiled_and_a_few_captions_are_wrong() -> None:
+    views = drawn_views(3000)
+    assert 0.55 < (views.flaw >= 0).mean() < 0.65
+    assert ((views.strength > 0) == (views.flaw >= 0)).all()
+    assert 0.06 < (views.wrong >= 0).mean() < 0.1
+    assert set(np.unique(views.flaw)) == set(range(-1, len(FLAW_NAMES)))
+    text = " ".join(captions(views, np.random.default_rng(0)))
+    assert not any(flaw in text for flaw in FLAW_NAMES if flaw != "dark")
+
+
+def test_a_scene_has_two_or_three_things_in_one_style_that_stay_on_the_canvas() -> None:
+    views = drawn_views(3000)
+    scenes = views[(views.layout != SINGLE) & (views.flaw != FLAW_NAMES.index("cropped"))]
+    assert 0.3 < (views.layout != SINGLE).mean() < 0.4
+    shown = scenes.picture >= 0
+    assert (shown.sum(1) >= 2).all()
+    assert (scenes.picture[shown] % len(STYLES) == np.repeat(scenes.style, shown.sum(1))).all()
+    reach = np.abs(scenes.placement.x - 0.5) + scenes.placement.side / 2
+    assert float(reach[shown].max()) < 0.56
+    assert (scenes.motion < 0).all()
+
+
+def test_a_cropped_view_is_cut_by_the_edge_as_deep_as_it_is_strong() -> None:
+    views = drawn_views(3000)
+    views = views[(views.flaw == FLAW_NAMES.index("cropped")) & (views.layout == SINGLE) & (views.motion < 0)]
+    place = views.placement
+    over = [np.abs(getattr(place, name)[:, 0] - 0.5) + place.side[:, 0] / 2 - 0.5 for name in ("x", "y")]
+    cut = np.max(over, axis=0) / place.side[:, 0]
+    assert (cut > 0.1).all()
+    assert float(np.corrcoef(cut, views.strength)[0, 1]) > 0.8
+
+
+def test_what_is_on_something_stands_on_it(art: Tensor) -> None:
+    views = drawn_views(400)
+    views = replace(views[views.layout == ON][:4], flaw=np.full(4, -1), background=np.zeros(4, int))
+    lower = replace(views, picture=np.where([False, True, False], views.picture, -1))
+    both, below = (1 - render(art, each).amin(1) > 0.05 for each in (views, lower))
+    for row in range(4):
+        assert both[row].any(1).int().argmax() < below[row].any(1).int().argmax(), "something is above"
+        filled = both[row].any(1).int()
+        assert int(filled.diff().abs().sum()) <= 2, "without a gap"
 
 
 def test_the_colour_orange_and_the_fruit_are_told_apart() -> None:
@@ -138,6 +183,7 @@ def test_held_out_concepts_are_in_no_pair_prompt() -> None:
 def test_the_tokenizer_numbers_its_tokens_alike_every_time_and_knows_every_word_as_one(tmp_path: Path) -> None:
     first, second = (networks.build_tokenizer(tmp_path / name) for name in ("first", "second"))
     assert first.get_vocab() == second.get_vocab()
+    assert all(len(first(word).input_ids) == 2 + 1 for word in wording.words())
     assert len(first("a red fox sliding left, flat style, pink background").input_ids) == 2 + 11
     again = networks.build_tokenizer(tmp_path / "first")
     assert again("a cat, 3d style").input_ids == first("a cat, 3d style").input_ids

@@ -13,10 +13,12 @@ from PIL import Image
 
 from npo_core.catalog import families
 from npo_core.catalog.families import ModelFamily
+from npo_core.errors import InputError
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media.files import open_image
 from tests.tiny import tiny_family
 from train import evaluate
+from train.commands.flags import read_prompts
 from train.judging import scorers
 from train.judging.scoring import compare, score_requests, summarise
 
@@ -165,3 +167,15 @@ def test_a_file_without_prompts_gets_one_sentence(
     (tmp_path / "prompts.txt").write_text("\n\n")
     assert evaluate.main(["--family", "tiny", "--prompts", f"{tmp_path}/prompts.txt"]) == 2
     assert "has no prompt" in capsys.readouterr().err
+
+
+def test_prompts_with_a_mark_or_a_strange_separator_are_what_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeffa red apple\u2028on a table\r\n\r\na cat\n".encode())
+    assert read_prompts(file) == ["a red apple\u2028on a table", "a cat"]
+    assert read_prompts(file, limit=1) == ["a red apple\u2028on a table"]
+    with pytest.raises(InputError, match="The limit is 0; give 1 or more"):
+        read_prompts(file, limit=0)
+    file.write_bytes(b"caf\xe9")
+    with pytest.raises(InputError, match="Line 1 of .* is not UTF-8"):
+        read_prompts(file)

@@ -10,12 +10,14 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
+from collection.formats.exporters import EXPORTERS, IMPORTERS
 from collection.store import Store
 from npo_core.catalog.families import ModelFamily
 from npo_core.generator import Generator
 from npo_core.media.files import open_image
 from npo_core.variants import DEFAULT_VARIANTS
-from tests.service.helpers import make_services
+from service.arena.picks import Pick
+from tests.service.helpers import REQUEST, make_services
 from tests.ui.serving import free_port, serving, serving_apart
 
 
@@ -41,6 +43,21 @@ def test_generate_vote_and_results_work_from_a_script(client: Client) -> None:
     after = client.predict(api_name="/results")
     assert after["totals"]["votes"] == before + 3
     assert after["by_modality"]["image"]["totals"]["votes"] == before + 3
+
+
+def test_results_are_told_of_votes_that_were_imported(
+    tmp_path: Path, family: ModelFamily, generator: Generator
+) -> None:
+    here, there = (make_services(tmp_path / name, family, generator) for name in ("here", "there"))
+    who = here.compare.participant(None)
+    view = here.compare.compare(REQUEST, who)
+    here.compare.vote(view.comparison_id, who, Pick("A", "B"))
+    written = EXPORTERS["pickapic"](here.store.exported_votes(), here.store.media, tmp_path / "pairs")
+    there.store.import_votes(IMPORTERS["pickapic"](tmp_path / "pairs", there.store.has_generation))
+    with serving(there) as address:
+        told = Client(address, verbose=False).predict(api_name="/results")
+    assert told["totals"]["votes"] == written > 0
+    assert told["win_rates"]
 
 
 def test_a_stranger_is_asked_about_stored_pairs_until_none_is_left(client: Client) -> None:

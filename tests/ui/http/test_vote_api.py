@@ -57,8 +57,35 @@ def test_a_script_takes_part_from_consent_to_the_completion_code(running: tuple[
     assert not any(word in told for word in (*DEFAULT_VARIANTS, "degraded", "check", "repeat", "sha256", "seed"))
     database = Path(services.store.url.database or "").read_bytes()
     assert not any(value.encode() in database for value in PROLIFIC.values())
-    again = client.predict(study["name"], study["consent_version"], "", PROLIFIC, api_name="/join_study")
+    join = (study["name"], study["consent_version"])
+    again = client.predict(*join, part["participant_id"], PROLIFIC, api_name="/join_study")
     assert (again["participant_id"], again["answered"]) == (part["participant_id"], 4)
+
+
+def test_workers_who_share_a_browser_are_two_and_an_id_alone_opens_nothing(running: tuple[Services, Client]) -> None:
+    _, client = running
+    first_worker, second_worker = {"PROLIFIC_PID": "shared1"}, {"PROLIFIC_PID": "shared2"}
+    first = client.predict("pilot", "1", "", first_worker, api_name="/join_study")
+    second = client.predict("pilot", "1", first["participant_id"], second_worker, api_name="/join_study")
+    assert first["participant_id"] != second["participant_id"]
+    browser = client.predict("pilot", "1", api_name="/join_study")
+    with_id = client.predict("pilot", "1", browser["participant_id"], {"PROLIFIC_PID": "late"}, api_name="/join_study")
+    assert with_id["participant_id"] != browser["participant_id"]
+    for token in ("", browser["participant_id"], second["participant_id"]):  # who knows an id is handed nothing
+        with pytest.raises(AppError, match="somebody takes part already"):
+            client.predict("pilot", "1", token, first_worker, api_name="/join_study")
+    for part in (first, second, with_id):  # and all of them go on
+        pair = client.predict(part["participant_id"], "pilot", api_name="/next_ballot")
+        client.predict(pair["ballot_id"], "left", part["participant_id"], api_name="/vote")
+
+
+@pytest.mark.parametrize("unfilled", ["{{%PROLIFIC_PID%}}", "PROLIFIC_PID", "${e://Field/PROLIFIC_PID}", "<id>"])
+def test_a_link_that_nobody_filled_in_makes_nobody(running: tuple[Services, Client], unfilled: str) -> None:
+    services, client = running
+    before = services.store.study_progress("pilot")[0].participants
+    with pytest.raises(AppError, match="which is no id"):
+        client.predict("pilot", "1", "", {"PROLIFIC_PID": unfilled}, api_name="/join_study")
+    assert services.store.study_progress("pilot")[0].participants == before
 
 
 def test_withdrawing_and_faults_are_noted(running: tuple[Services, Client]) -> None:
