@@ -18,9 +18,11 @@ serve: $(VENV)/.installed
 
 # Two processes of one thread each took 9.0 minutes on two cores where one with two threads took 15.8.
 test: $(VENV)/.installed-dev lint
+	$(BIN)/python -m tests.programs.needs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 slow: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.programs.needs
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.installed-dev

@@ -34,7 +34,7 @@ from npo_core.sampling.pipelines import load_pipeline
 from train.engine.config import TrainConfig, fastest_precision
 from train.engine.files import write_json
 from train.engine.loop import train_adapter
-from train.engine.run import StepMetrics
+from train.engine.task import StepMetrics
 from train.network.models import ReferenceSwitch, fast_attention, trainable_lora
 from train.objectives.losses import LOSSES, implicit_reward
 from train.pairs.pairs import PreferencePair

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from datetime import datetime
+from numbers import Number
 from typing import Any, Final
 
 NAMED: Final = 3  # places that are told for each reason
@@ -47,8 +48,9 @@ class Account:
 
 
 def said(value: Any) -> Any:
-    """`value`, or None where it says nothing: null, and NaN, which tables have in place of null."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """`value`, or None where it says nothing: null, and NaN or NaT, which tables have in place of null."""
+    unsaid = isinstance(value, Number | datetime) and value != value
+    return None if unsaid else value
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""What the command lines share: quiet libraries, and one sentence instead of a traceback for a user's mistake."""
+"""What the command lines share: quiet libraries, threads that make room, one sentence for a user's mistake."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 
 from npo_core.errors import InputError
+from npo_core.threads import settle_threads
 
 
 def hush_libraries() -> None:
@@ -27,6 +28,7 @@ def hush_libraries() -> None:
 
 def exit_status(command: Callable[[], None]) -> int:
     """Runs `command`: 0 when it is done, 2 with `error: SENTENCE` on stderr when the user's input was wrong."""
+    settle_threads()
     try:
         command()
     except InputError as error:

@@ -29,7 +29,7 @@ from npo_core.catalog.families import FAMILIES, MODALITIES, SCHEDULERS, get_fami
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
 from npo_core.generator import Comparison, GenerationRequest, Generator, Sample
-from npo_core.grid import Grid, grid_requests, make_grid, parse_shares
+from npo_core.grid import Grid, grid_requests, make_grid
 from npo_core.media.files import (
     CLIP_EXPORTS,
     SUFFIXES,
@@ -41,7 +41,7 @@ from npo_core.media.files import (
     side_by_side,
 )
 from npo_core.progress import StepProgress
-from npo_core.requests import ResolvedRequest, resolve_request
+from npo_core.requests import ResolvedRequest, parse_numbers, resolve_request
 from npo_core.routing.execution import ROUTINGS
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS, get_variant
 
@@ -116,16 +116,14 @@ def run(options: argparse.Namespace) -> None:
         fps=options.fps,
     )
     formats = _formats(options.also, options.modality)
-    resolved = resolve_request(request, family)  # before the slow imports
+    aligned = adapter_file(options.aligned, "aligned") if options.aligned else None
+    negative = adapter_file(options.negative, "negative") if options.negative else None
+    trained_for = negative.trained_for if negative else {}
+    resolved = resolve_request(request, family.at_shares(trained_for))  # before the slow imports
     shares = _grid_shares(options.grid_alpha, options.grid_beta, resolved)
     for cell in grid_requests(request, *shares) if shares else ():
         resolve_request(cell, family)
-    generator = Generator(
-        family,
-        aligned=adapter_file(options.aligned, "aligned") if options.aligned else None,
-        negative=adapter_file(options.negative, "negative") if options.negative else None,
-        routing=options.routing,
-    )
+    generator = Generator(family, aligned=aligned, negative=negative, routing=options.routing)
     _make_folder(options.out)
     hush_libraries()
     on_step = _show_progress if sys.stderr.isatty() else None
@@ -144,8 +142,8 @@ def _grid_shares(
     if alphas is None and betas is None:
         return None
     return (
-        (request.alpha,) if alphas is None else parse_shares(alphas, "--grid-alpha"),
-        (request.beta,) if betas is None else parse_shares(betas, "--grid-beta"),
+        (request.alpha,) if alphas is None else parse_numbers(alphas, "--grid-alpha"),
+        (request.beta,) if betas is None else parse_numbers(betas, "--grid-beta"),
     )
 
 

@@ -194,10 +194,19 @@ class Generator:
         return self._loaded("image").token_limit
 
     def validate_request(self, request: GenerationRequest) -> ResolvedRequest:
-        """`request` with the family's defaults filled in; raises InputError for anything that cannot be generated."""
-        resolved = resolve_request(request, self.family)  # before loading: a typo should not cost seconds
-        self._loaded(resolved.modality).check(resolved)
+        """`request` with the defaults filled in, the family's but for the shares that the negative adapter in use was
+        trained for; raises InputError for anything that cannot be generated."""
+        resolve_request(request, self.family)  # before loading: a typo should not cost seconds
+        sampler = self._loaded(request.modality)
+        resolved = resolve_request(request, self.family.at_shares(self.shares(request.modality)))
+        sampler.check(resolved)
         return resolved
+
+    def shares(self, modality: str = "image") -> dict[str, float]:
+        """ "alpha" and "beta" of the negative branch by default, as far as the adapter in use says other than the
+        family."""
+        negative = self.adapters(modality).get("negative")
+        return {} if negative is None else negative.trained_for
 
     def generate(self, request: GenerationRequest, on_step: OnStep | None = None) -> Comparison:
         """Every variant of `request` from the same noise. `on_step` is called after each denoising step."""

@@ -36,17 +36,6 @@ class Grid:
         )
 
 
-def parse_shares(text: str, what: str) -> tuple[float, ...]:
-    """The numbers in "0, 0.5, 1"; raises InputError, beginning with `what`, when they are none or one comes twice."""
-    try:
-        shares = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{what} is {text!r}; give numbers with commas between, such as 0,0.5,1.") from None
-    if len(set(shares)) < len(shares):
-        raise InputError(f"{what} is {text!r} and has a number twice; give each once.")
-    return shares
-
-
 def grid_requests(
     request: GenerationRequest, alphas: Sequence[float], betas: Sequence[float]
 ) -> list[GenerationRequest]:

@@ -75,6 +75,17 @@ def resolve_request(request: GenerationRequest, family: ModelFamily) -> Resolved
     return resolved
 
 
+def parse_numbers(text: str, what: str) -> tuple[float, ...]:
+    """The numbers in "0, 0.5, 1"; raises InputError, beginning with `what`, when they are none or one comes twice."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{what} is {text!r}; give numbers with commas between, such as 0,0.5,1.") from None
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"{what} is {text!r} and has a number twice; give each once.")
+    return numbers
+
+
 def _check_choices(request: ResolvedRequest, family: ModelFamily) -> None:
     if not request.prompt.strip():
         raise InputError("The prompt is empty; write what the picture should show.")

@@ -28,7 +28,7 @@ PICKS = (  # best and worst each: three decided pairs a comparison, more than tr
 
 
 @pytest.mark.slow
-@pytest.mark.browser
+@pytest.mark.needs("chromium")
 def test_picks_in_the_browser_train_a_negative_model_that_the_next_picture_uses(tmp_path: Path) -> None:
     environment = {
         "NPO_DATABASE_URL": f"sqlite:///{tmp_path / 'npo.db'}",

@@ -95,7 +95,7 @@ def test_the_page_on_serving_has_every_limit_refusal_and_file_that_it_names() ->
     assert [name for name in [*SETTINGS, *REFUSALS] if f"`{name}`" not in page] == []
     rows = dict(re.findall(r"\| `(NPO_\w+)` \| (\d+) \|", page))
     assert rows == {name: str(getattr(Limits(), field)) for name, field in SETTINGS.items()}
-    for module in re.findall(r"python -m (\w+\.\w+)", page):
+    for module in re.findall(r"python -m (\w+(?:\.\w+)+)", page):
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
 
 

@@ -28,14 +28,16 @@ from npo_core.catalog.families import FAMILIES, ModelFamily
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
 from npo_core.generator import GenerationRequest, Generator
-from npo_core.requests import resolve_request
+from npo_core.requests import parse_numbers, resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS
 from train.commands.flags import read_family, read_prompts
 from train.engine.files import replacing, write_json, write_text
 from train.judging.grids import draw_grid
+from train.judging.protocol.command import add_protocol_flags, run_protocol
 from train.judging.scorers import SCORERS, Scorer, load_scorer
 from train.judging.scoring import Scored, compare, score_requests, summarise
 
+BATCH_SIZE = 8
 GRID_ROWS = 12  # prompts on the grid: more cannot be looked at
 LONGER = "aligned_longer"
 NPO = "aligned_npo"
@@ -59,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seeds-per-prompt", type=int, default=1, help="pictures of each prompt and variant (%(default)s)")
     add("--first-seed", type=int, default=0, help="(%(default)s)")
     add("--limit", type=int, help="only the first so many prompts")
-    add("--batch-size", type=int, default=8, help="requests in one pipeline call (%(default)s)")
+    add("--batch-size", type=int, help="requests in one pipeline call (8; in the protocol pictures, 512 on a GPU)")
     for name, kind in (("steps", int), ("guidance-scale", float), ("alpha", float), ("beta", float)):
         add(f"--{name}", type=kind, help="(the family's)")
     add("--scheduler", help="(the family's)")
@@ -78,15 +80,21 @@ def build_parser() -> argparse.ArgumentParser:
     add("--markdown", type=Path, help="file for the tables as Markdown")
     add("--plot", type=Path, help="PNG of the win rates of every table and ablation")
     add("--grid", type=Path, help=f"PNG of the first {GRID_ROWS} prompts, one column a variant")
+    add_protocol_flags(parser)
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
     """Generates, scores, prints and writes what `options` ask for; raises InputError."""
     family = read_family(options)
+    if options.protocol:
+        run_protocol(options, family)
+        return
+    options.batch_size = options.batch_size or BATCH_SIZE
     requests = build_requests(options, family)
-    sweep = numbers(options.guidance_sweep, "guidance sweep")
-    sweep = sweep or [resolve_request(requests[0], family).guidance_scale]
+    sweep: Sequence[float] = [resolve_request(requests[0], family).guidance_scale]
+    if options.guidance_sweep:
+        sweep = parse_numbers(options.guidance_sweep, "The guidance sweep")
     shares = _shares(options, family)
     for scale in sweep:
         resolve_request(replace(requests[0], guidance_scale=scale), family)  # before the slow imports
@@ -323,19 +331,9 @@ def _shares(options: argparse.Namespace, family: ModelFamily) -> list[tuple[floa
     """The (alpha, beta) to cross; none unless one of them was given."""
     if not options.alphas and not options.betas:
         return []
-    alphas = numbers(options.alphas, "list of alphas") or [family.alpha]
-    betas = numbers(options.betas, "list of betas") or [family.beta]
+    alphas = parse_numbers(options.alphas, "The list of alphas") if options.alphas else (family.alpha,)
+    betas = parse_numbers(options.betas, "The list of betas") if options.betas else (family.beta,)
     return list(product(alphas, betas))
-
-
-def numbers(text: str | None, what: str) -> list[float]:
-    """The numbers between commas; raises InputError."""
-    if not text:
-        return []
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"The {what} is {text!r}; give numbers between commas, such as 2,4,6.") from None
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Trains a negative model without any votes: on the base's own unfinished pictures.
+"""Trains a negative model without any votes: on what its own short attempts at pictures look like.
 
     python -m train.self_npo --prompts prompts.txt                    # for the emoji family, CPU or GPU
-    python -m train.self_npo --prompts prompts.txt --keep-steps 5 --sampling-steps 20 --register
+    python -m train.self_npo --prompts prompts.txt --samples-per-prompt 4 --register
 
-After Self-NPO (arXiv 2505.11777), which fine-tunes a model on its own truncated samples: sampling stops early, and what
-the model expects the picture to be at that moment (blurred, with the composition but without the detail) is taken for
-the picture. A LoRA that learns to draw those by the ordinary diffusion loss is a negative model as any other. Exit
-status 2 means that the input was wrong.
+Self-NPO (arXiv 2505.11777). The base draws pictures of the prompts, as the app would; they are noised, and a moving
+average of the model in training, without the prompt, takes a few steps back from there. What it expects then (the
+composition, without the detail) is what the model learns to draw of the prompt. Exit status 2 means that the input was
+wrong.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from npo_core.catalog.adapter_files import AdapterFile
 from npo_core.catalog.families import ModelFamily
 from npo_core.console import hush_libraries
 from npo_core.errors import InputError
+from train.commands.beside import aligned_for, validators
 from train.commands.flags import (
     add_place_flags,
     add_training_flags,
@@ -35,19 +36,18 @@ from train.commands.flags import (
     read_prompts,
 )
 from train.commands.jobs import Job, carry_out, exit_status_of
-from train.commands.preference import aligned_for, validators
 from train.engine.config import OF_PAIRS, TrainConfig, check_config
 
 if TYPE_CHECKING:
     import torch
 
-    from train.engine.run import TrainResult
+    from train.engine.task import TrainResult
     from train.network.policy import Network, PromptTable
-    from train.objectives.preference import Picture
+    from train.objectives.self_negative import Picture
 
 METHOD = "Self-NPO"
-SAMPLING_STEPS, KEEP_STEPS = 20, 8
 DEFAULT_STEPS = 200
+TEACHER_DECAY = 0.999  # of the moving average, as published
 SAMPLE_BATCH = 32
 
 
@@ -59,16 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train.self_npo", description="Train a negative model on the base's own truncated samples."
+        prog="python -m train.self_npo", description="Train a negative model on its own short attempts, without votes."
     )
     add = parser.add_argument_group("what to train on").add_argument
     add("--prompts", type=Path, required=True, help="a text file with one prompt a line")
-    add("--samples-per-prompt", type=int, default=2, help="(%(default)s)")
-    add("--sampling-steps", type=int, default=SAMPLING_STEPS, help="of a complete picture (%(default)s)")
-    add("--keep-steps", type=int, default=KEEP_STEPS, help="after how many of them to stop (%(default)s)")
-    add("--sampling-guidance", type=float, default=1.0, help="1 is the model by itself (%(default)s)")
+    add("--samples-per-prompt", type=int, default=2, help="pictures to begin with (%(default)s)")
+    add("--sampling-steps", type=int, help="of each of them (the family's)")
+    add("--sampling-guidance", type=float, help="of each of them; 1 is the model by itself (the family's)")
     add_place_flags(parser, clips=False)
     add_training_flags(parser, without=(*OF_PAIRS, "early_stop", "through_guidance"))
+    parser.set_defaults(ema_decay=TEACHER_DECAY)
     return parser
 
 
@@ -79,13 +79,11 @@ def run(options: argparse.Namespace) -> None:
     config = replace(config, max_train_steps=options.max_train_steps or DEFAULT_STEPS)
     check_config(config)
     check_output_dir(config, options)
-    prompts = _check_sampling(options)
-    samples = Truncation(
-        options.samples_per_prompt, options.sampling_steps, options.keep_steps, options.sampling_guidance
-    )
+    samples = _sampling(options, family)
+    prompts = read_prompts(options.prompts)
     lines = (
-        f"{METHOD} for {family.label}: {len(prompts)} prompts, {samples.per_prompt} samples each, stopped after "
-        f"{samples.keep_steps} of {samples.steps} steps.",
+        f"{METHOD} for {family.label}: {len(prompts)} prompts, {samples.per_prompt} pictures each at guidance "
+        f"{samples.guidance_scale:g}; the teacher is a moving average with decay {config.ema_decay:g}.",
         f"{config.max_train_steps} steps of {config.batch_size} pictures, learning rate {config.learning_rate:g}, rank "
         f"{config.rank} on {config.targets}, mixed precision {config.mixed_precision}, seed {config.seed}.",
     )
@@ -94,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
     store = Store(options.database_url, options.data_dir) if options.register else None
     try:
         aligned = aligned_for(config, family, store)
-        train = partial(train_on_truncated, config, family, prompts, samples, aligned)
+        train = partial(train_on_itself, config, family, prompts, samples, aligned)
         job = Job(config, family, name, lines, sources, train)
         carry_out(job, options, store)
     finally:
@@ -102,80 +100,80 @@ def run(options: argparse.Namespace) -> None:
             store.close()
 
 
-def _check_sampling(options: argparse.Namespace) -> list[str]:
+@dataclass(frozen=True)
+class Sampling:
+    """How the pictures that training begins with are drawn."""
+
+    per_prompt: int
+    steps: int
+    guidance_scale: float
+
+
+def _sampling(options: argparse.Namespace, family: ModelFamily) -> Sampling:
     if options.samples_per_prompt < 1:
         raise InputError(f"The number of samples per prompt is {options.samples_per_prompt}; give 1 or more.")
-    if not 1 <= options.keep_steps < options.sampling_steps:
-        raise InputError(
-            f"Sampling would stop after {options.keep_steps} of {options.sampling_steps} steps; stop after 1 or more, "
-            "and before the last."
-        )
-    if options.sampling_guidance < 1:
-        raise InputError(f"The guidance scale of the samples is {options.sampling_guidance:g}; give 1 or more.")
-    return read_prompts(options.prompts)
+    steps = family.steps if options.sampling_steps is None else options.sampling_steps
+    if steps < 1:
+        raise InputError(f"The number of sampling steps is {steps}; give 1 or more.")
+    guidance = family.guidance_scale if options.sampling_guidance is None else options.sampling_guidance
+    if guidance < 1:
+        raise InputError(f"The guidance scale of the samples is {guidance:g}; give 1 or more.")
+    return Sampling(options.samples_per_prompt, steps, guidance)
 
 
-@dataclass(frozen=True)
-class Truncation:
-    """How the samples are made. guidance_scale 1 asks the model without guidance."""
-
-    per_prompt: int = 2
-    steps: int = SAMPLING_STEPS
-    keep_steps: int = KEEP_STEPS
-    guidance_scale: float = 1.0
-
-
-def train_on_truncated(
+def train_on_itself(
     config: TrainConfig,
     family: ModelFamily,
     prompts: Sequence[str],
-    samples: Truncation,
+    samples: Sampling,
     aligned: AdapterFile | None = None,
 ) -> TrainResult:
-    """Samples, then trains by the ordinary diffusion loss; the samples are a function of the seed and made again on
-    resume. `aligned` is the model of the validations' pictures, the family's by default."""
+    """Samples, then trains; the samples are a function of the seed and made again on resume. `aligned` is the model of
+    the validations' pictures, the family's by default. Raises InputError for a config without an `ema_decay`."""
     hush_libraries()
     from npo_core.sampling.pipelines import load_pipeline
     from train.engine.loop import train_objective
     from train.engine.records import Sources
     from train.engine.results import About
-    from train.engine.run import Task
+    from train.engine.task import Task
     from train.network.policy import encode_prompts
-    from train.objectives.preference import DenoisingObjective
+    from train.objectives.self_negative import SelfNegativeObjective
 
+    if config.ema_decay is None:
+        raise InputError(f"The teacher of {METHOD} is a moving average; give its decay, such as {TEACHER_DECAY:g}.")
     pipeline = load_pipeline(family)
     size_px = (family.height_px, family.width_px)
     texts = [prompt for prompt in prompts for _ in range(samples.per_prompt)]
 
-    def make(network: Network) -> DenoisingObjective:
+    def make(network: Network) -> SelfNegativeObjective:
         table = encode_prompts(pipeline, texts, network.device, size_px, config.cache_dir)
-        pictures = truncated_pictures(network, table, pipeline, family, texts, samples, config.seed)
-        return DenoisingObjective(config, pictures, table, network)
+        pictures = drawn_pictures(network, table, pipeline, family, texts, samples, config.seed)
+        return SelfNegativeObjective(config, pictures, table, network)
 
-    facts = {"prompts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(), "truncation": str(samples)}
+    facts = {"prompts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(), "sampling": str(samples)}
     trained_on = (
-        f"{len(texts)} unfinished pictures that the base drew of {len(prompts)} prompts, without any votes (after "
-        "Self-NPO, arXiv 2505.11777)"
+        f"its own short attempts at {len(texts)} pictures that the base drew of {len(prompts)} prompts, without any "
+        "votes (Self-NPO, arXiv 2505.11777)"
     )
     about = About(METHOD, trained_on, "pictures")
     task = Task(make, len(texts), Sources([f"prompt:{prompt}" for prompt in prompts]), facts, about)
     return train_objective(config, task, pipeline, validators=validators(config, family, prompts, aligned))
 
 
-def truncated_pictures(
+def drawn_pictures(
     network: Network,
     table: PromptTable,
     pipeline: Any,
     family: ModelFamily,
     texts: Sequence[str],
-    samples: Truncation,
+    samples: Sampling,
     seed: int,
 ) -> list[Picture]:
-    """One picture for each text, as the reference expects it after `samples.keep_steps` steps of DDIM."""
+    """One picture of the reference for each text, by DDIM."""
     import torch
 
-    from train.objectives.preference import Picture
-    from train.pairs.sampling import DdimPath, seeded_noise
+    from train.network.schedule import DdimPath, seeded_noise
+    from train.objectives.self_negative import Picture
 
     scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     shape = (pipeline.unet.config.in_channels, family.height_px // scale, family.width_px // scale)
@@ -194,7 +192,7 @@ def truncated_pictures(
             unconditional = network.reference(noisy, timestep.expand(len(noisy)), nothing)
             return unconditional + samples.guidance_scale * (conditional - unconditional)
 
-        _, expected = path.walk(predict, seeded_noise(seeds, shape, network.device), samples.keep_steps)
+        _, expected = path.walk(predict, seeded_noise(seeds, shape, network.device), samples.steps)
         latents = expected.cpu().numpy().astype("float16")
         pictures += [Picture(text, one, f"seed {s}") for text, one, s in zip(batch, latents, seeds, strict=True)]
     return pictures

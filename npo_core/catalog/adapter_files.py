@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,6 +19,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ADAPTER_FILE_NAME = "pytorch_lora_weights.safetensors"  # as diffusers writes it
 PEFT_FILE_NAME = "adapter_model.safetensors"
 UNET_FILE_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps the LoraConfig in a safetensors header
+TRAINED_FOR = "npo."  # before our own entries there, which diffusers passes over
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,14 @@ class AdapterFile:
     role: Role
     path: Path
     sha256: str
+
+    @property
+    def trained_for(self) -> dict[str, float]:
+        """The "alpha" and "beta" of the negative branch that it was trained in, where its file says so; else {}."""
+        with suppress(OSError):
+            status = self.path.stat()
+            return dict(_trained_for(self.path, status.st_size, status.st_mtime_ns))
+        return {}
 
 
 def adapter_file(path: str | Path, role: Role, id: str | None = None) -> AdapterFile:
@@ -47,6 +60,16 @@ def adapter_file(path: str | Path, role: Role, id: str | None = None) -> Adapter
 def _sha256(file: Path, size: int, changed_ns: int) -> str:
     """The hash of `file` as it was when it had that size and time of change: a whole UNet takes seconds to read."""
     return sha256_file(file)
+
+
+@functools.lru_cache(maxsize=256)
+def _trained_for(file: Path, size: int, changed_ns: int) -> dict[str, float]:
+    """From the header of a safetensors file: its length in 8 bytes, little-endian, and so many bytes of JSON."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError), file.open("rb") as opened:
+        header = json.loads(opened.read(min(int.from_bytes(opened.read(8), "little"), LONGEST_HEADER)))
+        entries = json.loads(header["__metadata__"][METADATA_KEY])
+        return {name: float(entries[TRAINED_FOR + name]) for name in ("alpha", "beta") if TRAINED_FOR + name in entries}
+    return {}
 
 
 def locate_adapter(path: str | Path) -> Path:

@@ -82,6 +82,11 @@ class ModelFamily:
         """What it makes."""
         return MODALITIES if self.video is not None else MODALITIES[:1]
 
+    def at_shares(self, trained_for: Mapping[str, float]) -> ModelFamily:
+        """The family with the alpha and beta that a negative adapter was trained for as its defaults, where it says."""
+        alpha, beta = (trained_for.get(name, own) for name, own in (("alpha", self.alpha), ("beta", self.beta)))
+        return replace(self, alpha=alpha, beta=beta)
+
     def default(self, name: str, modality: str) -> Any:
         """The default of the request's setting `name`; a clip has some of its own, a picture one frame and no fps."""
         if modality == "video" and self.video is not None and hasattr(self.video, name):
@@ -212,10 +217,13 @@ def get_family(name: str) -> ModelFamily:
 def build_scheduler(name: str, config: Mapping[str, Any]) -> Any:
     """A fresh scheduler of SCHEDULERS with the noise schedule and prediction type that the model was trained with.
 
-    `config` is the configuration of the pipeline's own scheduler. Raises InputError for an unknown name.
+    `config` is the configuration of the pipeline's own scheduler. Latents are never clipped to -1 and 1, as DDIM does
+    with pixels where the configuration, of another scheduler's making, does not say. Raises InputError for an unknown
+    name.
     """
     if name not in SCHEDULERS:
         raise InputError(f"Unknown scheduler {name!r}; choose from {', '.join(SCHEDULERS)}.")
     import diffusers
 
-    return getattr(diffusers, SCHEDULERS[name]).from_config(config)
+    unclipped = {"clip_sample": False} if name == "ddim" else {}
+    return getattr(diffusers, SCHEDULERS[name]).from_config({**config, **unclipped})

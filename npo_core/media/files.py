@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from npo_core.errors import InputError
 
 PNG_MEDIA_TYPE = "image/png"
 MP4_MEDIA_TYPE = "video/mp4"
 SUFFIXES = {PNG_MEDIA_TYPE: ".png", MP4_MEDIA_TYPE: ".mp4"}
+
+MOST_PIXELS = 80_000_000  # of one picture: a quarter of a GB as RGB
 
 _CRF = "14"  # of x264: hardly to be told from the frames, and small clips are small files anyway
 
@@ -30,11 +34,55 @@ def png_bytes(image: Image.Image) -> bytes:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """The RGB picture in `data` (any format that Pillow reads); raises InputError when there is none."""
+    """The RGB picture in `data` (any format that Pillow reads) as a viewer shows it, of an animation the first frame.
+
+    It stands upright as EXIF says, 16 bits become 8, and what is transparent shows white. Raises InputError when there
+    is no picture, or one of more than MOST_PIXELS, which is not even decoded.
+    """
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise InputError(f"These {len(data)} bytes are not a picture ({error}); give PNG, JPEG or WebP.") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is stricter
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(
+                    f"The picture has {image.width} x {image.height} pixels and at most {MOST_PIXELS:,} are read; make "
+                    "it smaller."
+                )
+            return _opaque(_upright(image))
+    except Image.DecompressionBombError as error:
+        raise InputError(f"The picture is too large ({error}); make it smaller.") from None
+    except InputError:
+        raise
+    except Exception as error:  # on broken bytes decoders raise whatever they come across
+        reason = str(error) or type(error).__name__
+        raise InputError(f"These {len(data)} bytes are not a picture ({reason}); give PNG, JPEG or WebP.") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """`image` turned and mirrored as its EXIF data say; as it is where they cannot be read, as in a browser."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # as for broken pictures
+        return image
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """8-bit RGB of every mode."""
+    if image.mode.startswith("I"):  # I;16, I;16B, and I, in which some formats keep 16 bits
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise InputError("The picture has pixels of more than 16 bits; save it with 8 or 16.")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 is 255 * 257
+    elif image.mode == "F":
+        raise InputError(
+            "The picture has fractions for pixels, and which of them is white is not said; save it as PNG."
+        )
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
 
 
 def mp4_bytes(frames: Sequence[Image.Image], fps: float) -> bytes:

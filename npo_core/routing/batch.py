@@ -21,6 +21,8 @@ from npo_core.weights import AdapterWeights, FullWeights, LowRankLayer, LowRankW
 
 Recording = Literal["cuda_graph", "compiled_cuda_graph"]
 
+FOR_ALL_ROWS = ("return_dict", "cross_attention_kwargs")  # every other argument of a UNet has entries for each row
+
 
 class RoutedBatch:
     """`unet` for rows that each run through their own Mix of base, aligned and negative weights.
@@ -138,8 +140,11 @@ class RoutedBatch:
         """`function` on the rows as `order` has them; `text` is in that order already."""
         if self.order is None or self.inverse is None:
             return function(sample, timestep, encoder_hidden_states=text, **kwargs)
-        sample, timestep, kwargs = _reordered((sample, timestep, kwargs), self.order)
-        return _reordered(function(sample, timestep, encoder_hidden_states=text, **kwargs), self.inverse)
+        own = {name: value if name in FOR_ALL_ROWS else _reordered(value, self.order) for name, value in kwargs.items()}
+        # One timestep is for all rows; several are one for each.
+        when = _reordered(timestep, self.order) if isinstance(timestep, Tensor) and timestep.numel() > 1 else timestep
+        output = function(_reordered(sample, self.order), when, encoder_hidden_states=text, **own)
+        return _reordered(output, self.inverse)
 
     def _put_in_order(self, text: Tensor) -> Tensor:
         return text if self.order is None else _reordered(text, self.order)
@@ -233,10 +238,7 @@ def _row_update(parts: Sequence[tuple[Tensor, LowRankLayer]]) -> RowUpdate:
 def _reordered(value: Any, order: Tensor) -> Any:
     """`value` with the rows of every tensor in it in `order`; a tensor may hold several entries for each row."""
     if isinstance(value, Tensor):
-        repeats, rest = divmod(value.shape[0] if value.ndim else 1, len(order))
-        if rest or not value.ndim:  # one for the whole batch, such as the timestep
-            return value
-        return value.unflatten(0, (len(order), repeats)).index_select(0, order).flatten(0, 1)
+        return value.unflatten(0, (len(order), -1)).index_select(0, order).flatten(0, 1)
     if isinstance(value, Mapping):
         return type(value)(**{key: _reordered(each, order) for key, each in value.items()})
     if isinstance(value, tuple | list):

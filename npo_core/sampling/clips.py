@@ -40,11 +40,12 @@ class ClipSampler(Sampler):
         assert self.family.video is not None
         return self.family.video
 
-    def _denoise(
+    def denoise(
         self,
         copies: Sequence[ResolvedRequest],
         pairs: Sequence[tuple[Mix, Mix]],
-        on_step: OnStep | None,
+        on_step: OnStep | None = None,
+        **more: Any,
     ) -> Tensor:
         """The final latents (clips, F, C, H, W). All in one call or, where memory does not do for that, in several.
 
@@ -58,7 +59,7 @@ class ClipSampler(Sampler):
                 for number, start in enumerate(starts):
                     some = slice(start, start + size)
                     follow = on_step if len(starts) == 1 else _part_of(on_step, number, len(starts))
-                    parts.append(super()._denoise(copies[some], pairs[some], follow))
+                    parts.append(super().denoise(copies[some], pairs[some], follow, **more))
         except torch.OutOfMemoryError:
             if size == 1:
                 clip = copies[0]
@@ -71,7 +72,7 @@ class ClipSampler(Sampler):
         # Outside of the handler, or the exception would keep alive what filled the memory.
         torch.cuda.empty_cache()
         self._at_once = size // 2
-        return self._denoise(copies, pairs, on_step)
+        return self.denoise(copies, pairs, on_step, **more)
 
     def _noise(self, copies: Sequence[ResolvedRequest]) -> dict[str, Any]:
         shared = copies[0]

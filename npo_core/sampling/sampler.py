@@ -97,7 +97,7 @@ class Sampler:
         for recording in self._recordings():
             self._to_record = recording
             try:
-                self.decode(self._denoise(copies, pairs, None))
+                self.decode(self.denoise(copies, pairs))
                 break
             except Exception as error:  # compilers and drivers fail in many ways, none of which may stop the app
                 if recording is None:
@@ -145,7 +145,7 @@ class Sampler:
         copies = [request for request in requests for _ in request.variants]  # one for each sample
         started_s = time.perf_counter()
         try:
-            latents = self._denoise(copies, _mix_pairs(requests), on_step)
+            latents = self.denoise(copies, _mix_pairs(requests), on_step)
             stored = latents.to("cpu", torch.float16).numpy()
             denoised_s = time.perf_counter()
             made = self.decode(latents)
@@ -168,28 +168,31 @@ class Sampler:
             "memory beside the model; ask for fewer variants or a smaller size, or close what else uses it."
         )
 
-    def _denoise(
+    def denoise(
         self,
         copies: Sequence[ResolvedRequest],
         pairs: Sequence[tuple[Mix, Mix]],
-        on_step: OnStep | None,
+        on_step: OnStep | None = None,
+        **more: Any,
     ) -> Tensor:
-        """The final latents (samples, C, H, W) of one sample for each request and (conditional, unconditional) pair."""
+        """The final latents (samples, C, H, W) of one sample for each request and (conditional, unconditional) pair.
+
+        more: arguments of the pipeline that no request has, such as guidance_rescale.
+        """
         shared = copies[0]
-        embeddings = self._embed(copies)
+        arguments = {
+            **self._embed(copies),
+            **self._noise(copies),
+            "num_inference_steps": shared.steps,
+            "guidance_scale": shared.guidance_scale,
+            "width": shared.width_px,
+            "height": shared.height_px,
+            "callback_on_step_end": None if on_step is None else partial(self._report, on_step),
+            **more,
+        }
         self.pipeline.scheduler = build_scheduler(shared.scheduler, self.scheduler_config)
         with self.unet.rows(guided_rows(pairs, shared.guidance_scale), self._to_record):
-            latents: Tensor = self.pipeline(
-                **embeddings,
-                num_inference_steps=shared.steps,
-                guidance_scale=shared.guidance_scale,
-                width=shared.width_px,
-                height=shared.height_px,
-                output_type="latent",
-                return_dict=False,
-                callback_on_step_end=None if on_step is None else partial(self._report, on_step),
-                **self._noise(copies),
-            )[0]
+            latents: Tensor = self.pipeline(**arguments, output_type="latent", return_dict=False)[0]
         return latents
 
     def _noise(self, copies: Sequence[ResolvedRequest]) -> dict[str, Any]:

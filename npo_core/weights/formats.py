@@ -24,10 +24,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from npo_core.catalog.adapter_files import locate_adapter
+from npo_core.catalog.adapter_files import METADATA_KEY, TRAINED_FOR, locate_adapter
 from npo_core.errors import InputError
 from npo_core.weights.full import FullWeights
-from npo_core.weights.lowrank import METADATA_KEY, LowRankLayer, LowRankWeights
+from npo_core.weights.lowrank import LowRankLayer, LowRankWeights
 
 _LORA_KEY = re.compile(
     r"^(?:base_model\.model\.)?(?:unet\.|diffusion_model\.|lora_unet_)?(?P<layer>.+?)"
@@ -127,7 +127,9 @@ def _low_rank(file: Path, tensors: Mapping[str, Tensor], config: Mapping[str, An
     halves = [layer for layer, part in parts.items() if not {"a", "b"} <= part.keys()]
     if halves:
         raise InputError(f"{file} is incomplete: A or B is missing for {_some(halves)}; export or train it again.")
-    return LowRankWeights({layer: _assemble(file, layer, part, config) for layer, part in parts.items()})
+    trained_for = {key.removeprefix(TRAINED_FOR): v for key, v in config.items() if key.startswith(TRAINED_FOR)}
+    layers = {layer: _assemble(file, layer, part, config) for layer, part in parts.items()}
+    return LowRankWeights(layers, trained_for)
 
 
 def _layer_name(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME
-
-METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps the LoraConfig in a safetensors header
+from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, METADATA_KEY, TRAINED_FOR
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,22 @@ class LowRankLayer:
 
 @dataclass(frozen=True)
 class LowRankWeights:
-    """The updates of a LoRA by the name that `unet.get_submodule` knows the layer by."""
+    """The updates of a LoRA by the name that `unet.get_submodule` knows the layer by.
+
+    trained_for: the "alpha" and "beta" of the negative branch that it was trained in, the "guidance_scale" there, or
+    nothing; it travels with the file.
+    """
 
     layers: dict[str, LowRankLayer]
+    trained_for: dict[str, float] = field(default_factory=dict)
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> LowRankWeights:
         """The same weights on another device or in another dtype."""
-        return LowRankWeights(
-            {
-                name: LowRankLayer(layer.a.to(device, dtype), layer.b.to(device, dtype), layer.scale)
-                for name, layer in self.layers.items()
-            }
-        )
+        moved = {
+            name: LowRankLayer(layer.a.to(device, dtype), layer.b.to(device, dtype), layer.scale)
+            for name, layer in self.layers.items()
+        }
+        return replace(self, layers=moved)
 
 
 def peft_adapter(unet: nn.Module, adapter_name: str = "default") -> LowRankWeights:
@@ -78,6 +80,7 @@ def save_adapter(weights: LowRankWeights, folder: str | Path) -> Path:
         tensors[f"unet.{name}.lora_A.weight"] = layer.a.detach().cpu().contiguous()
         tensors[f"unet.{name}.lora_B.weight"] = layer.b.detach().cpu().contiguous()
     config = {f"unet.{key}": value for key, value in _lora_config(weights).items()}
+    config |= {TRAINED_FOR + name: value for name, value in weights.trained_for.items()}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ADAPTER_FILE_NAME

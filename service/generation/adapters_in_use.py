@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -76,6 +77,17 @@ class AdapterShelf:
             for place, version in enumerate(self.versions(role, modality))
             if place < promoted or not version.sha256
         ]
+
+    def shares(self, choice: str = NEWEST, modality: str = "image") -> tuple[float, float]:
+        """(alpha, beta) by default beside the chosen version of the negative model: what it was trained for, else the
+        family's."""
+        found = self._to_fall_back_on("negative", modality) if choice == NEWEST else self.versions("negative", modality)
+        trained_for: dict[str, float] = {}
+        for version in [one for one in found if choice in (NEWEST, one.id)][:1]:
+            with suppress(InputError):
+                trained_for = _adapter_file(version).trained_for
+        family = self.family.at_shares(trained_for)
+        return family.alpha, family.beta
 
     def put_on(self, choices: dict[Role, str] | None = None, modality: str = "image") -> VersionsInUse:
         """Puts on the chosen version of each role (an id, or NEWEST, the default) for the next pictures or clips;

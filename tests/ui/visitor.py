@@ -6,20 +6,21 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-CHROMIUM = Path("/usr/bin/chromium")  # a system browser where there is one, else Playwright's own
+from tests.programs.needs import find_chromium
+
 SLOW_MS = 300_000
 
 
 @contextmanager
 def browsing(width_px: int = 1280, height_px: int = 900) -> Iterator[Page]:
     """A page of a fresh browser that remembers nothing."""
+    chromium = find_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM) if CHROMIUM.exists() else None,
+            executable_path=chromium,
             args=["--no-sandbox", "--disable-background-networking"],
         )
         page = browser.new_page(viewport={"width": width_px, "height": height_px})

@@ -53,54 +53,88 @@ def add_place_flags(parser: argparse.ArgumentParser, clips: bool = True) -> None
     add("--dry-run", action="store_true", help="say what would be trained on and stop")
 
 
+class _Flags:
+    """Flags called after settings of TrainConfig, but for those `without` a meaning for the trainer."""
+
+    def __init__(self, parser: argparse.ArgumentParser, title: str, without: Collection[str]) -> None:
+        self.group, self._without = parser.add_argument_group(title), without
+        self._defaults = {entry.name: entry.default for entry in fields(TrainConfig)}
+
+    def add(self, name: str, text: str, kind: type = str) -> None:
+        """A value, whose default the help names."""
+        default = self._defaults[name.replace("-", "_")]
+        shown = "" if default is None else f" ({default})"
+        self._add(name, type=kind, default=default, metavar=kind.__name__.upper(), help=text + shown)
+
+    def switch(self, name: str, text: str) -> None:
+        """On where it is given."""
+        self._add(name, action="store_true", help=text)
+
+    def _add(self, name: str, **how: Any) -> None:
+        if name.replace("-", "_") not in self._without:
+            self.group.add_argument(f"--{name}", **how)
+
+
 def add_training_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
     """How to train: one flag for each setting that people change, but those `without` a meaning for the trainer."""
-    defaults = {entry.name: entry.default for entry in fields(TrainConfig)}
-    group = parser.add_argument_group("how to train")
-
-    def add(name: str, text: str, kind: type = str) -> None:
-        if name.replace("-", "_") in without:
-            return
-        default = defaults[name.replace("-", "_")]
-        shown = "" if default is None else f" ({default})"
-        group.add_argument(f"--{name}", type=kind, default=default, metavar=kind.__name__.upper(), help=text + shown)
-
-    group.add_argument("--max-train-steps", type=int, metavar="INT", help="by default chosen by the number of pairs")
+    flags = _Flags(parser, "how to train", without)
+    flags.group.add_argument("--max-train-steps", type=int, metavar="INT", help="chosen by the number of pairs if not")
     sizes = " or ".join(f"{size} of {modality}" for modality, size in BATCH_SIZES.items())
-    group.add_argument("--batch-size", type=int, metavar="INT", help=f"pairs a step, over all processes ({sizes})")
-    add("gradient-accumulation-steps", "split each batch into so many parts, to save memory", int)
-    add("optimizer", f"one of {', '.join(OPTIMIZERS)}")
-    add("learning-rate", "of AdamW", float)
-    add("lr-schedule", f"one of {', '.join(LR_SCHEDULES)}")
-    add("warmup-steps", "of the learning rate", int)
-    add("ema-decay", "keep the moving average of the weights with this decay, such as 0.99", float)
-    add("loss", f"one of {', '.join(LOSSES)}")
-    add("beta-dpo", "how closely to stay with the base: higher is closer", float)
-    add("label-smoothing", "the share of preferences expected to be the wrong way round", float)
-    add("through-guidance", "train the guided prediction at this scale, with the aligned model frozen", float)
-    add("rank", "of the LoRA", int)
-    add("targets", f"layers with a LoRA, one of {', '.join(TARGETS)}")
-    add("caption-dropout", "share of pairs trained on the empty prompt", float)
-    add("timestep-sampling", f"one of {', '.join(TIMESTEP_SAMPLING)}")
-    add("seed", "of noise, timesteps and order", int)
-    group.add_argument(
+    flags.group.add_argument(
+        "--batch-size", type=int, metavar="INT", help=f"pairs a step, over all processes ({sizes})"
+    )
+    flags.add("optimizer", f"one of {', '.join(OPTIMIZERS)}")
+    flags.add("learning-rate", "of AdamW", float)
+    flags.add("lr-schedule", f"one of {', '.join(LR_SCHEDULES)}")
+    flags.add("warmup-steps", "of the learning rate", int)
+    flags.add("ema-decay", "keep the moving average of the weights with this decay, such as 0.99", float)
+    flags.add("rank", "of the LoRA", int)
+    flags.add("targets", f"layers with a LoRA, one of {', '.join(TARGETS)}")
+    flags.add("seed", "of noise, timesteps and order", int)
+    _add_loss_flags(parser, without)
+    _add_run_flags(parser, without)
+
+
+def _add_loss_flags(parser: argparse.ArgumentParser, without: Collection[str]) -> None:
+    flags = _Flags(parser, "what is minimised", without)
+    flags.add("loss", f"one of {', '.join(LOSSES)}")
+    flags.add("beta-dpo", "how closely to stay with the base: higher is closer (see the docs)", float)
+    flags.add("label-smoothing", "the share of preferences expected to be the wrong way round", float)
+    flags.switch("both-signs", "of train.dpo: one network, the pair exchanged where its caption is dropped (Diff-SNPO)")
+    flags.add("through-guidance", "train the guided prediction at this scale, with the aligned model frozen", float)
+    for name in ("alpha", "beta") if "through_guidance" not in without else ():
+        text = f"with --through-guidance, {name} of the negative branch there (the family's)"
+        flags.group.add_argument(f"--{name}", type=float, metavar="FLOAT", help=text)
+    flags.add("caption-dropout", "share of pairs trained on the empty prompt", float)
+    flags.group.add_argument(
+        "--timestep-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="shares of the noise to train between, 0 the cleanest (0 1; 0 0.25 for a reward's gradient)",
+    )
+    flags.add("timestep-sampling", f"one of {', '.join(TIMESTEP_SAMPLING)}")
+
+
+def _add_run_flags(parser: argparse.ArgumentParser, without: Collection[str]) -> None:
+    flags = _Flags(parser, "how the run goes", without)
+    flags.add("gradient-accumulation-steps", "split each batch into so many parts, to save memory", int)
+    flags.group.add_argument(
         "--mixed-precision",
         default="auto",
         metavar="STR",
         help=f"one of {', '.join(PRECISIONS)}, or auto: the fastest that this machine computes natively (auto)",
     )
-    add("device", "cpu, or the GPU if there is one")
-    add("checkpoint-every", "steps between checkpoints", int)
-    add("validate-every", "steps between validations: held-out accuracy and a grid of pictures", int)
-    add("early-stop", "stop after so many validations without a better held-out accuracy", int)
-    add("gradient-checkpointing", f"less memory, a third more time: one of {', '.join(SWITCH)}")
-    add("compile", f"torch.compile, one of {', '.join(SWITCH)}")
-    if "share_reference" not in without:
-        text = "keep the reference's errors for the next run"
-        group.add_argument("--share-reference", action="store_true", help=text)
-    group.add_argument("--shard-base", action="store_true", help="of several processes each keeps a share of the base")
-    add("track-with", f"also log to one of {', '.join(TRACKERS)}")
-    group.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output-dir")
+    flags.add("device", "cpu, or the GPU if there is one")
+    flags.add("checkpoint-every", "steps between checkpoints", int)
+    flags.add("validate-every", "steps between validations: held-out accuracy and a grid of pictures", int)
+    flags.add("early-stop", "stop after so many validations without a better held-out accuracy", int)
+    flags.add("gradient-checkpointing", f"less memory, a third more time: one of {', '.join(SWITCH)}")
+    flags.add("compile", f"torch.compile, one of {', '.join(SWITCH)}")
+    flags.switch("share-reference", "keep the reference's errors for the next run")
+    flags.switch("shard-base", "of several processes each keeps a share of the base")
+    flags.add("track-with", f"also log to one of {', '.join(TRACKERS)}")
+    flags.switch("resume", "go on with the interrupted run in --output-dir")
 
 
 def read_family(options: argparse.Namespace) -> ModelFamily:
@@ -121,7 +155,19 @@ def read_config(role: Role, method: str, options: argparse.Namespace) -> TrainCo
         settings["batch_size"] = BATCH_SIZES.get(options.modality, BATCH_SIZES["image"])
     if options.mixed_precision == "auto":
         settings["mixed_precision"] = fastest_precision(options.device)
+    settings |= _shares(options)
+    settings["timestep_range"] = tuple(options.timestep_range or (0.0, 1.0))
     return TrainConfig(role=role, **settings)
+
+
+def _shares(options: argparse.Namespace) -> dict[str, float]:
+    """Alpha and beta of a negative model that is trained through guidance: as asked for, else the family's."""
+    asked = {name: getattr(options, name, None) for name in ("alpha", "beta")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if getattr(options, "through_guidance", None) is None:
+        return {**dict.fromkeys(asked, 1.0), **given}
+    family = get_family(options.family)
+    return {"alpha": family.alpha, "beta": family.beta, **given}
 
 
 def check_output_dir(config: TrainConfig, options: argparse.Namespace) -> None:

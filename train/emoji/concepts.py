@@ -87,7 +87,7 @@ _GROUPS = {
 
 _UNCOUNTABLE = """
     grapes; cherries; blueberries; broccoli; corn; bread; pancakes; french fries; popcorn; noodles; sushi; milk; coffee;
-    wine; glasses; jeans; gloves; socks; headphones; books; scissors; fire; lightning; snake; spider web
+    wine; glasses; jeans; gloves; socks; headphones; book; books; scissors; fire; lightning; spider web
 """
 _PLURAL_OR_MASS = """
     grapes; cherries; blueberries; broccoli; corn; bread; pancakes; french fries; popcorn; noodles; sushi; milk; coffee;

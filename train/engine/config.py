@@ -13,6 +13,7 @@ import torch
 from npo_core.catalog.adapter_files import ROLES, Role
 from npo_core.catalog.families import MODALITIES
 from npo_core.errors import InputError
+from npo_core.requests import MIX_RANGE
 from train.objectives.losses import LOSSES
 from train.pairs.draws import TIMESTEP_SAMPLING
 
@@ -32,8 +33,15 @@ TARGETS: dict[str, tuple[str, ...]] = {  # by the end of the layer's name; what 
 WITH_MOTION = ("attention+motion",)
 BATCH_SIZES = {"image": 16, "video": 4}  # pairs a step by default: a clip has as many pictures as frames
 
+METHODS: dict[Role, str] = {"negative": "NPO", "aligned": "DPO"}
 HELD_OUT, HELD_OUT_FROM_PROMPTS = 0.1, 50  # the default share, of at least so many prompts: of fewer it says nothing
-OF_PAIRS = ("loss", "beta_dpo", "label_smoothing", "share_reference")  # settings that say nothing without pairs
+OF_PAIRS = (
+    "loss",
+    "beta_dpo",
+    "label_smoothing",
+    "share_reference",
+    "both_signs",
+)  # settings that say nothing without pairs
 
 # What does not change the weights of a given step, so that a resumed run may differ in it.
 FREE_ON_RESUME = (
@@ -51,13 +59,18 @@ class TrainConfig:
     lora_alpha: None means `rank`, a scale of 1. targets: a key of TARGETS. optimizer: one of OPTIMIZERS.
     label_smoothing: the share of preferences expected to be the wrong way round (see losses.py).
     through_guidance: None, or the guidance scale W > 1 at which the loss is taken on uncond + W * (cond - uncond) with
-    the aligned branch frozen; the pairs then stay in their given order (see objectives.py).
+    the aligned branch frozen; the pairs then stay in their given order (see GuidedObjective). alpha, beta: the shares
+    of alignment and of the trained offset in the negative branch there, and the app's default for the adapter.
+    both_signs: one network for both branches, whose pairs are exchanged where the caption is dropped (Diff-SNPO).
+    beta_dpo: times mean squared errors of what the base predicts, so it means something else for each prediction type
+    (see docs/training.md).
     caption_dropout: the share of pairs shown with the empty prompt, on which guidance will call the negative model.
     timestep_range: the share of the noise schedule that is trained, 0 the cleanest end; timestep_sampling: a key of
     TIMESTEP_SAMPLING, the density inside it.
     max_grad_norm: None for no clipping. ema_decay: None, or the decay of the moving average that is kept as the result.
-    validate_every: steps between validations, None for none. early_stop: stop after so many validations without a
-    better held-out accuracy, and keep the best; None never stops.
+    It warms up (see `ema_decay_at`).
+    validate_every: steps between validations, None for none; where there are held-out pairs the weights with the best
+    accuracy on them are the result. early_stop: stop after so many validations without a better one; None never stops.
     mixed_precision: "bf16" trains 1.7 times as fast as "no" on CPUs with avx512_bf16 (see `fastest_precision`).
     gradient_checkpointing, compile: one of SWITCH; auto decides by the free memory and the length of the run.
     cache_dir: where text embeddings and, with share_reference, the reference's errors are kept for other runs.
@@ -87,6 +100,9 @@ class TrainConfig:
     beta_dpo: float = 500.0
     label_smoothing: float = 0.0
     through_guidance: float | None = None
+    alpha: float = 1.0
+    beta: float = 1.0
+    both_signs: bool = False
     caption_dropout: float = 0.1
     timestep_range: tuple[float, float] = (0.0, 1.0)
     timestep_sampling: str = "uniform"
@@ -106,10 +122,24 @@ class TrainConfig:
     progress: bool = True
     track_with: str | None = None
 
+    @property
+    def strength(self) -> float:
+        """What the trained offset is multiplied with while it is trained."""
+        return 1.0 if self.through_guidance is None else self.beta
+
+    @property
+    def trained_for(self) -> dict[str, float]:
+        """Where in guidance the adapter was trained to stand, for its file: what the app takes as its default."""
+        if self.through_guidance is None:
+            return {}
+        return {"alpha": self.alpha, "beta": self.beta, "guidance_scale": self.through_guidance}
+
     def as_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values; without the folders, which are this machine's."""
+        """The settings as plain JSON values; without the folders, which are this machine's, and without shares that
+        nothing was trained for."""
         values = {**asdict(self), "timestep_range": list(self.timestep_range)}
-        return {name: value for name, value in values.items() if name not in ("output_dir", "cache_dir")}
+        hidden = ("output_dir", "cache_dir", *(("alpha", "beta") if self.through_guidance is None else ()))
+        return {name: value for name, value in values.items() if name not in hidden}
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the run it goes on with."""
@@ -210,14 +240,29 @@ def _check_numbers(config: TrainConfig) -> None:
         raise InputError(f"The label smoothing is {config.label_smoothing}; give a share from 0 to below 0.5.")
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         raise InputError(f"The EMA decay is {config.ema_decay}; give a number from 0 to below 1, such as 0.99.")
+    _check_guidance(config)
+    low, high = config.timestep_range
+    if not 0 <= low < high <= 1:
+        raise InputError(f"The timestep range is {low} to {high}; give two rising shares from 0 to 1.")
+
+
+def _check_guidance(config: TrainConfig) -> None:
     scale = config.through_guidance
     if scale is not None and config.role != "negative":
         raise InputError("What is trained through guidance is the negative model; leave --through-guidance out.")
     if scale is not None and not (math.isfinite(scale) and scale > 1):
         raise InputError(f"The guidance scale to train through is {scale}; give a number above 1, such as 4.")
-    low, high = config.timestep_range
-    if not 0 <= low < high <= 1:
-        raise InputError(f"The timestep range is {low} to {high}; give two rising shares from 0 to 1.")
+    low, high = MIX_RANGE
+    if not low <= config.alpha <= high:
+        raise InputError(f"Alpha is {config.alpha}; give a number from {low:g} to {high:g}.")
+    if not 0 < config.beta <= high:
+        raise InputError(f"Beta is {config.beta}; give a number above 0 and at most {high:g}.")
+    if scale is None and (config.alpha, config.beta) != (1, 1):
+        raise InputError("Alpha and beta are trained for through guidance; give --through-guidance too.")
+    if config.shard_base and config.alpha != 1:
+        raise InputError("A base that is shared among processes is trained on at alpha 1; leave out --shard-base.")
+    if config.both_signs and config.role != "aligned":
+        raise InputError("One network with both signs answers prompts too; train it with train.dpo.")
 
 
 def _choice(what: str, value: str, allowed: Any) -> None:

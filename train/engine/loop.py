@@ -11,7 +11,7 @@ the very bytes of an uninterrupted one (on the CPU; GPU kernels are not bitwise 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -22,14 +22,18 @@ from npo_core.catalog.families import ModelFamily, get_family
 from npo_core.errors import InputError
 from npo_core.sampling.pipelines import build_clip_pipeline, is_of_clips, load_pipeline
 from npo_core.weights import AdapterWeights
-from train.engine.config import TrainConfig, check_config, check_early_stop
+from train.engine.accelerator import make_accelerator, set_checkpointing
+from train.engine.config import METHODS, TrainConfig, check_config, check_early_stop
 from train.engine.records import Sources, prepare_folder
-from train.engine.results import METHODS, About
-from train.engine.run import OnStep, Run, Task, TrainResult, make_accelerator, set_checkpointing
-from train.engine.validation import HeldOut, Validator
-from train.network.models import base_name, borrowed_weights, fast_attention, merged, trainable_lora
+from train.engine.results import About
+from train.engine.run import Run
+from train.engine.task import OnStep, Task, TrainResult
+from train.engine.validation import HeldOut, Validator, on_its_branch
+from train.network.models import Exchange, base_name, borrowed_weights, fast_attention, trainable_lora
 from train.network.policy import Network, PromptTable, encode_prompts, hash_weights, samples_with_zeros
-from train.objectives.preference import GuidedObjective, Objective, PreferenceObjective, ReferenceErrors, reference_key
+from train.objectives.objective import Objective
+from train.objectives.preference import GuidedObjective, PreferenceObjective
+from train.objectives.reference import ReferenceErrors, reference_key
 from train.pairs.pairs import PreferencePair, hash_pairs, sources_of
 
 
@@ -69,23 +73,19 @@ def train_adapter(
 
     kind = PreferenceObjective if config.through_guidance is None else GuidedObjective
     facts = {"pairs_sha256": hash_pairs(pairs), **more_facts}
-    run_facts = base_facts(loaded)  # of the base, before the aligned model takes its place
-    with ExitStack() as stack:
-        if config.through_guidance is not None and aligned is not None:
-            stack.enter_context(merged(loaded.unet, aligned))
+    run_facts = base_facts(loaded)
+    watched: list[Validator] = list(validators)
 
-        def make(network: Network) -> Objective:
-            table = prepare(network.device)
-            shared = _shared_errors(config, run_facts, pairs, network)
-            if held_out and config.validate_every:
-                still = replace(config, seed=config.seed + 1, caption_dropout=0.0)
-                watched.append(HeldOut(kind(still, held_out, table, network), len(held_out)))
-            return kind(config, pairs, table, network, shared)
+    def make(network: Network) -> Objective:
+        table = prepare(network.device)
+        shared = _shared_errors(config, run_facts, pairs, network)
+        if held_out and config.validate_every:
+            watched.append(HeldOut(kind(on_its_branch(config), held_out, table, network), len(held_out)))
+        return kind(config, pairs, table, network, shared)
 
-        watched: list[Validator] = list(validators)
-        sources = Sources(sources_of(pairs), sources_of(held_out))
-        task = Task(make, len(pairs), sources, {**run_facts, **facts}, _about(config, pairs))
-        return _train(config, task, loaded, watched, on_step)
+    sources = Sources(sources_of(pairs), sources_of(held_out))
+    task = Task(make, len(pairs), sources, {**run_facts, **facts}, _about(config, pairs))
+    return _train(config, task, loaded, watched, on_step, aligned)
 
 
 def train_objective(
@@ -97,14 +97,13 @@ def train_objective(
     validators: Sequence[Validator] = (),
     aligned: AdapterWeights | None = None,
 ) -> TrainResult:
-    """Trains a LoRA by an objective of its own; otherwise as `train_adapter`. With `aligned` on top of that model."""
+    """Trains a LoRA by an objective of its own; otherwise as `train_adapter`."""
     check_config(config)
     if config.early_stop is not None:
         raise InputError("An early stop goes by held-out pairs and this training has no pairs; leave it out.")
     loaded = _loaded(config, pipeline)
     task = replace(task, facts={**base_facts(loaded), **task.facts})
-    with merged(loaded.unet, aligned) if aligned is not None else nullcontext():
-        return _train(config, task, loaded, list(validators), on_step)
+    return _train(config, task, loaded, list(validators), on_step, aligned)
 
 
 def base_facts(pipeline: Any) -> dict[str, Any]:
@@ -148,20 +147,30 @@ def _shared_errors(
 
 
 def _train(
-    config: TrainConfig, task: Task, pipeline: Any, validators: list[Validator], on_step: OnStep | None
+    config: TrainConfig,
+    task: Task,
+    pipeline: Any,
+    validators: list[Validator],
+    on_step: OnStep | None,
+    aligned: AdapterWeights | None,
 ) -> TrainResult:
+    """Through guidance the base is theta + alpha*eta, of `aligned`, and the LoRA runs at the strength beta."""
     prepare_folder(config.output_dir)
     accelerator = make_accelerator(config)
     unet, checkpointing = pipeline.unet, pipeline.unet.is_gradient_checkpointing
     alpha = config.rank if config.lora_alpha is None else config.lora_alpha
     try:
-        with (
-            borrowed_weights(unet, accelerator.device, config.mixed_precision),
-            trainable_lora(unet, config.rank, alpha, config.targets, config.seed) as weights,
-            fast_attention(accelerator.device, config.mixed_precision),
-        ):
-            run = Run(config, task, pipeline, accelerator, weights, validators)
-            return run.to_the_end(on_step)
+        with ExitStack() as stack:
+            conditional = None
+            if config.through_guidance is not None and aligned is not None:
+                conditional = None if config.alpha == 1 else Exchange(unet, aligned)
+                stack.enter_context(Exchange(unet, aligned, config.alpha).made())
+            stack.enter_context(borrowed_weights(unet, accelerator.device, config.mixed_precision))
+            weights = stack.enter_context(
+                trainable_lora(unet, config.rank, alpha * config.strength, config.targets, config.seed)
+            )
+            stack.enter_context(fast_attention(accelerator.device, config.mixed_precision))
+            return Run(config, task, pipeline, accelerator, weights, validators, conditional).to_the_end(on_step)
     finally:
         set_checkpointing(unet, checkpointing)
         unet._compiled_call_impl = None

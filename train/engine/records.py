@@ -7,7 +7,7 @@ import io
 import json
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,10 +29,20 @@ LIBRARIES = ("torch", "diffusers", "peft", "accelerate", "transformers", "numpy"
 
 
 @dataclass(frozen=True)
+class Best:
+    """The weights with the best held-out accuracy so far, when that was, and the held-out loss there."""
+
+    accuracy: float
+    loss: float
+    step: int
+    weights: list[Tensor]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A run after `step` updates. history: (step, metrics). The random state needs no place: see draws.py.
 
-    ema: the moving averages, empty without them. rows: of metrics.csv. best: held-out accuracy, its step and weights.
+    ema: the moving averages, empty without them. rows: of metrics.csv. best: None where nothing is held out.
     """
 
     step: int
@@ -42,7 +52,7 @@ class Checkpoint:
     ema: list[Tensor]
     scaler: dict[str, Any]
     rows: list[dict[str, float]]
-    best: tuple[float, int, list[Tensor]] | None
+    best: Best | None
 
 
 def prepare_folder(output_dir: Path) -> None:
@@ -58,7 +68,8 @@ def prepare_folder(output_dir: Path) -> None:
 def save_checkpoint(config: TrainConfig, facts: dict[str, Any], checkpoint: Checkpoint) -> None:
     """Replaces the checkpoint in the output folder: a kill at any moment leaves the old one or the new one."""
     content = io.BytesIO()  # torch turns a full disk into an error of its own; plain bytes do not
-    torch.save({"identity": {**config.identity(), **facts}, **vars(checkpoint)}, content)
+    best = checkpoint.best and vars(checkpoint.best)
+    torch.save({"identity": {**config.identity(), **facts}, **vars(checkpoint), "best": best}, content)
     with replacing(config.output_dir / CHECKPOINT_FILE_NAME) as opened:
         opened.write(content.getbuffer())
 
@@ -72,20 +83,29 @@ def load_checkpoint(config: TrainConfig, facts: dict[str, Any]) -> Checkpoint | 
         found = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise InputError(f"{file} cannot be read ({type(error).__name__}); start without --resume.") from None
-    identity = found.pop("identity")
+    defaults = {entry.name: entry.default for entry in fields(TrainConfig)}  # earlier versions had fewer settings
+    identity = {**defaults, **found.pop("identity")}
     for name, value in {**config.identity(), **facts}.items():
         if identity.get(name) != value:
             raise InputError(
                 f"{file} was made with {name} {identity.get(name)!r} and this run has {value!r}; "
                 "give the same or start without --resume."
             )
-    checkpoint = Checkpoint(**found)
+    checkpoint = Checkpoint(**{**found, "best": _best(found["best"])})
     if checkpoint.step > config.max_train_steps:
         raise InputError(
             f"{file} is at step {checkpoint.step}, beyond the {config.max_train_steps} asked for; "
             "ask for more steps or start without --resume."
         )
     return checkpoint
+
+
+def _best(found: dict[str, Any] | tuple[float, int, list[Tensor]] | None) -> Best | None:
+    """Earlier versions kept (accuracy, step, weights)."""
+    if isinstance(found, tuple):
+        accuracy, step, weights = found
+        return Best(accuracy, float("inf"), step, weights)
+    return None if found is None else Best(**found)
 
 
 def summarise(names: Sequence[str], history: Tensor, window: int) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from train.engine.records import Sources, write_records
 COMFYUI_FILE_NAME = "comfyui_lora.safetensors"
 CURVES_FILE_NAME = "curves.png"
 CARD_FILE_NAME = "README.md"
-METHODS = {"negative": "NPO", "aligned": "DPO"}
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch import Tensor
 from tqdm import tqdm
@@ -22,100 +20,30 @@ from tqdm import tqdm
 from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME
 from npo_core.errors import InputError
 from npo_core.media.files import sha256_file
-from npo_core.weights import peft_adapter
+from npo_core.weights import LowRankWeights, peft_adapter
+from train.engine.accelerator import set_checkpointing
 from train.engine.config import TrainConfig
 from train.engine.files import write_text
 from train.engine.optimizers import make_optimizer
 from train.engine.records import (
     METRICS_FILE_NAME,
+    Best,
     Checkpoint,
-    Sources,
     load_checkpoint,
     save_checkpoint,
     summarise,
     table,
     write_records,
 )
-from train.engine.results import About, write_results
+from train.engine.results import write_results
 from train.engine.sharding import average_gradients, shard_frozen
 from train.engine.speed import plan_speed
+from train.engine.task import OnStep, StepMetrics, Task, TrainResult
 from train.engine.validation import Validator
+from train.network.models import Exchange, holding
 from train.network.policy import Network
-from train.objectives.preference import MakeObjective
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """How training stands after a step. values: the objective's metrics, means over the step's examples."""
-
-    step: int
-    total_steps: int
-    values: dict[str, float]
-    pairs_per_s: float
-
-    def __getattr__(self, name: str) -> float:
-        """The metric called `name`."""
-        try:
-            return self.values[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """The finished adapter: its safetensors file, the file's sha256, and the metrics also in metrics.json."""
-
-    adapter_path: Path
-    sha256: str
-    metrics: dict[str, Any]
-
-
-OnStep = Callable[[StepMetrics], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to train on. make: builds the objective once the network stands. examples: how many there are; sources:
-    where they come from, for the records. facts: what makes this data this data. about: for the model card."""
-
-    make: MakeObjective
-    examples: int
-    sources: Sources
-    facts: dict[str, Any]
-    about: About
-
-
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """accelerate remembers the first precision and device of a process; a later run may want others."""
-    state = AcceleratorState() if AcceleratorState._shared_state else None
-    if state is not None and state.num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        cpu=config.device == "cpu",
-        log_with=config.track_with,
-        project_dir=config.output_dir,
-    )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise InputError(
-            f"This was launched with {accelerator.distributed_type.value}, which splits what is trained, and a LoRA is "
-            "too small for that; launch with --multi_gpu, and give --shard-base where the base itself is too large."
-        )
-    if config.shard_base and accelerator.num_processes == 1:
-        raise InputError("One process has nobody to share the base with; launch several, or leave out --shard-base.")
-    parts = accelerator.num_processes * config.gradient_accumulation_steps
-    if config.batch_size % parts:
-        raise InputError(
-            f"The batch of {config.batch_size} pairs cannot be split equally over {accelerator.num_processes} "
-            f"processes and {config.gradient_accumulation_steps} accumulation steps; give a multiple of {parts}."
-        )
-    return accelerator
-
-
-def set_checkpointing(unet: Any, on: bool) -> None:
-    unet.enable_gradient_checkpointing() if on else unet.disable_gradient_checkpointing()
 
 
 class Run:
@@ -129,7 +57,9 @@ class Run:
         accelerator: Accelerator,
         weights: list[torch.nn.Parameter],
         validators: list[Validator],
+        aligned: Exchange | None = None,
     ) -> None:
+        """aligned: what makes the network answer prompts as the aligned model, where its base does not."""
         self.config, self.task, self.accelerator, self.weights = config, task, accelerator, weights
         self.unet, self.validators = pipeline.unet, validators
         optimizer = make_optimizer(config, weights, accelerator.device)
@@ -139,13 +69,14 @@ class Run:
         self.policy = self.unet if as_it_is else accelerator.prepare(self.unet)
         if config.shard_base:
             shard_frozen(self.unet, weights, accelerator.device, accelerator.num_processes)
-        self.objective = task.make(Network(self.policy, self.unet, pipeline, accelerator))
-        self.names = self.objective.metrics
         self.ema = None if config.ema_decay is None else [weight.detach().clone() for weight in weights]
+        network = Network(self.policy, self.unet, pipeline, accelerator, aligned, (weights, self.ema))
+        self.objective = task.make(network)
+        self.names = self.objective.metrics
         self.step = 0
         self.history: list[Tensor] = []  # one (metrics,) tensor a step, on the device: reading it would wait for it
         self.rows: list[dict[str, float]] = []  # of metrics.csv
-        self.best: tuple[float, int, list[Tensor]] | None = None  # held-out accuracy, step, weights
+        self.best: Best | None = None
         self.checked = 0  # steps whose losses were seen to be numbers
 
     def to_the_end(self, on_step: OnStep | None) -> TrainResult:
@@ -200,7 +131,8 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema is not None and config.ema_decay is not None:
-            torch._foreach_lerp_(self.ema, [weight.detach() for weight in self.weights], 1 - config.ema_decay)
+            decay = ema_decay_at(config.ema_decay, self.step)
+            torch._foreach_lerp_(self.ema, [weight.detach() for weight in self.weights], 1 - decay)
         metrics = torch.stack(parts).mean(0)
         return self.accelerator.reduce(metrics, "mean") if processes > 1 else metrics
 
@@ -276,24 +208,34 @@ class Run:
             for validator in validators:
                 # a sharded base runs in all processes together or not at all
                 if validator.everywhere or (self.accelerator.is_main_process and not self.config.shard_base):
-                    values |= validator.measure(self.step, lambda: peft_adapter(self.unet), self.config.output_dir)
-            accuracy = values.get("held_out_accuracy")
-            if accuracy is not None and (self.best is None or accuracy > self.best[0]):
-                self.best = (accuracy, self.step, [weight.detach().clone() for weight in self.weights])
+                    values |= validator.measure(self.step, self._adapter, self.config.output_dir)
+            if "held_out_accuracy" in values:
+                self._keep_if_best(values["held_out_accuracy"], values["held_out_loss"])
         self.accelerator.wait_for_everyone()
         if values:
             self._note(values)
+
+    def _keep_if_best(self, accuracy: float, loss: float) -> None:
+        """Of equal accuracies the lower loss is the better one."""
+        if self.best is None or (accuracy, -loss) > (self.best.accuracy, -self.best.loss):
+            self.best = Best(accuracy, loss, self.step, [weight.detach().clone() for weight in self.weights])
+
+    def _adapter(self) -> LowRankWeights:
+        """The LoRA as it is now, at the strength 1 where it was trained at another."""
+        found = peft_adapter(self.unet)
+        layers = {n: replace(layer, scale=layer.scale / self.config.strength) for n, layer in found.layers.items()}
+        return replace(found, layers=layers, trained_for=self.config.trained_for)
 
     def _stalled(self) -> bool:
         """Whether the held-out accuracy has not risen for `early_stop` validations."""
         config = self.config
         if config.early_stop is None or config.validate_every is None or self.best is None:
             return False
-        return self.step - self.best[1] >= config.early_stop * config.validate_every
+        return self.step - self.best.step >= config.early_stop * config.validate_every
 
-    def _result_weights(self) -> _Swapped:
-        """Within it the LoRA has the weights that are the result: the moving average where one is kept."""
-        return _Swapped(self.weights, self.ema)
+    def _result_weights(self) -> AbstractContextManager[None]:
+        """Within it the LoRA has the weights that would be kept now: the moving average where there is one."""
+        return holding(self.weights, self.ema)
 
     def _restore(self) -> None:
         if not self.config.resume:
@@ -321,8 +263,7 @@ class Run:
         if found.best is not None and not measured and self.accelerator.is_main_process:
             logger.info("Which pairs were held out was not written down: from here on nothing is measured on them.")
         if found.best is not None and measured:
-            accuracy, step, weights = found.best
-            self.best = (accuracy, step, [weight.to(device) for weight in weights])
+            self.best = replace(found.best, weights=[weight.to(device) for weight in found.best.weights])
 
     def _save_checkpoint(self) -> None:
         self._check_finite()
@@ -337,7 +278,7 @@ class Run:
             ema=[average.cpu() for average in self.ema or []],
             scaler=scaler.state_dict() if scaler is not None else {},
             rows=self.rows,
-            best=self.best and (self.best[0], self.best[1], [weight.cpu() for weight in self.best[2]]),
+            best=self.best and replace(self.best, weights=[weight.cpu() for weight in self.best.weights]),
         )
         save_checkpoint(self.config, self.task.facts, state)
 
@@ -354,15 +295,12 @@ class Run:
             "pairs_per_s": round(examples_seen / elapsed_s, 2) if examples_seen else None,
             **summarise(self.names, history, config.log_every),
         }
-        chosen = self.best if self._stalled() else None
         if self.best is not None:
-            accuracy = self.rows[-1]["held_out_accuracy"] if chosen is None else chosen[0]
-            metrics |= {"held_out_accuracy": accuracy}  # of the weights that are kept; the best may be others'
-            metrics |= {"best_held_out_accuracy": self.best[0], "best_step": self.best[1]}
-        kept = self.ema if chosen is None else chosen[2]
+            metrics |= {"held_out_accuracy": self.best.accuracy, "best_step": self.best.step}
+        kept = self.ema if self.best is None else self.best.weights
         if self.accelerator.is_main_process:
-            with _Swapped(self.weights, kept):
-                weights = peft_adapter(self.unet)
+            with holding(self.weights, kept):
+                weights = self._adapter()
                 write_results(config, self.task.about, self.task.facts, self.task.sources, weights, metrics, self.rows)
         self.accelerator.wait_for_everyone()
         if config.track_with:
@@ -371,25 +309,15 @@ class Run:
         return TrainResult(path, sha256_file(path), metrics)
 
 
-class _Swapped:
-    """Within it `weights` hold `others`, where there are some."""
-
-    def __init__(self, weights: Sequence[torch.nn.Parameter], others: Sequence[Tensor] | None) -> None:
-        self._weights, self._others = weights, others
-
-    def __enter__(self) -> None:
-        self._kept = [weight.data for weight in self._weights]
-        for weight, other in zip(self._weights, self._others or self._kept, strict=True):
-            weight.data = other
-
-    def __exit__(self, *error: object) -> None:
-        for weight, kept in zip(self._weights, self._kept, strict=True):
-            weight.data = kept
-
-
 def learning_rate_at(config: TrainConfig, step: int) -> float:
     """The learning rate of update `step` (from 0): a linear warm-up, then constant, or falling to zero at the end."""
     warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
     done = step / config.max_train_steps
     fallen = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
     return config.learning_rate * warm * fallen[config.lr_schedule]
+
+
+def ema_decay_at(decay: float, step: int) -> float:
+    """The decay at update `step` (from 0), rising to `decay`: an average that began with the LoRA's zeros would still
+    be mostly zeros at the end of a short run. (2 + n)/(11 + n) as in most trainers of diffusion models."""
+    return min(decay, (2 + step) / (11 + step))

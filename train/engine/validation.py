@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +13,11 @@ from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, Role, adapter_file
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media.files import open_image
 from npo_core.weights import LowRankWeights, save_adapter
+from train.engine.config import TrainConfig
 from train.engine.files import in_one_sentence, replacing
 from train.judging.grids import draw_grid
 from train.judging.scorers import Scorer
-from train.objectives.preference import PreferenceObjective
+from train.objectives.preference import PreferenceObjective, accuracy
 
 HELD_OUT_BATCH = 16
 DRAWS_PER_PAIR = 4  # noises and timesteps at which each held-out pair is looked at, the same ones every time
@@ -37,18 +39,31 @@ class HeldOut:
     everywhere = True
 
     def __init__(self, objective: PreferenceObjective, pairs: int) -> None:
-        self._objective, self._positions = objective, pairs * DRAWS_PER_PAIR
+        """objective: on the held-out pairs, see `on_its_branch`; pairs: how many."""
+        self._objective, self._pairs = objective, pairs
 
+    @torch.no_grad()
     def measure(self, step: int, adapter: Callable[[], LowRankWeights], output_dir: Path) -> dict[str, float]:
-        """held_out_loss, held_out_accuracy."""
-        total, sizes = torch.zeros(len(self._objective.metrics)), 0
-        for first in range(0, self._positions, HELD_OUT_BATCH):
-            last = min(first + HELD_OUT_BATCH, self._positions)
-            with torch.no_grad():
-                _, metrics = self._objective.losses(first, last)
-            total, sizes = total + metrics.cpu() * (last - first), sizes + last - first
-        values = dict(zip(self._objective.metrics, (total / sizes).tolist(), strict=True))
-        return {f"held_out_{name}": values[name] for name in ("loss", "accuracy")}
+        """held_out_loss, and held_out_accuracy: the share of pairs whose margin, the mean over DRAWS_PER_PAIR noises
+        and timesteps, is above 0; a margin of exactly 0 counts half."""
+        positions = self._pairs * DRAWS_PER_PAIR
+        margins, losses = torch.zeros(self._pairs), torch.zeros(())
+        for first in range(0, positions, HELD_OUT_BATCH):
+            compared = self._objective.compare(first, min(first + HELD_OUT_BATCH, positions))
+            margins.index_add_(0, compared.chosen.cpu(), compared.margin.float().cpu())
+            losses += compared.loss.float().sum().cpu()
+        return {"held_out_loss": float(losses) / positions, "held_out_accuracy": float(accuracy(margins))}
+
+
+def on_its_branch(config: TrainConfig) -> TrainConfig:
+    """`config` for held-out pairs: other draws than training's, and on the branch of guidance that the adapter serves.
+
+    An aligned model answers the prompt and a negative one the empty prompt. Through guidance both are asked anyway, and
+    a network with both signs serves either.
+    """
+    on_prompt = config.role == "aligned" or config.through_guidance is not None
+    dropout = 0.5 if config.both_signs else 0.0 if on_prompt else 1.0
+    return replace(config, seed=config.seed + 1, caption_dropout=dropout)
 
 
 class PictureGrid:

@@ -1,4 +1,4 @@
-"""The aligned model that a negative one is trained beside: the one that the app answers prompts with."""
+"""The adapters that the app uses: the aligned model that a negative one is trained beside, above all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from collection.store import Store
-from npo_core.catalog.adapter_files import AdapterFile, adapter_file
+from npo_core.catalog.adapter_files import AdapterFile, Role, adapter_file
 from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def aligned_in_use(family: ModelFamily, store: Store | None, modality: str = "image") -> AdapterFile | None:
+def adapter_in_use(role: Role, family: ModelFamily, store: Store | None, modality: str = "image") -> AdapterFile | None:
     """The version that was put to use last, in the database, or where that cannot be read the one before it; the
     family's own where there is none, and None where it has none either.
 
     A file is told by what is in it now, so that the records say what was trained beside.
     """
-    for record in store.promoted(family.name, "aligned", modality) if store is not None else ():
+    for record in store.promoted(family.name, role, modality) if store is not None else ():
         try:
-            return adapter_file(record.path, "aligned", record.id)
+            return adapter_file(record.path, role, record.id)
         except InputError as error:  # the app passes it over too
             logger.warning("%s is passed over: %s", record.name, error)
-    return adapter_file(family.aligned, "aligned", f"{family.name}-aligned") if family.aligned else None
+    own = family.aligned if role == "aligned" else family.negative
+    return adapter_file(own, role, f"{family.name}-{role}") if own else None
 
 
 def load_aligned(aligned: AdapterFile | None) -> AdapterWeights | None:

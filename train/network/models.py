@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from peft import LoraConfig
@@ -16,8 +15,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from npo_core.errors import InputError
-from npo_core.weights import AdapterWeights, LowRankWeights, fit
+from npo_core.weights import AdapterWeights, FullWeights, fit
+from npo_core.weights.full import merged
 from train.engine.config import TARGETS, WITH_MOTION
 
 
@@ -29,7 +28,7 @@ def base_name(pipeline: StableDiffusionPipeline) -> str:
 
 @contextmanager
 def trainable_lora(
-    unet: UNet2DConditionModel, rank: int, alpha: int, targets: str, seed: int
+    unet: UNet2DConditionModel, rank: int, alpha: float, targets: str, seed: int
 ) -> Iterator[list[torch.nn.Parameter]]:
     """The float32 weights of a new LoRA inside `unet`, everything else frozen; the UNet is as before afterwards.
 
@@ -37,7 +36,7 @@ def trainable_lora(
     """
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # only ever divided by the rank
         target_modules=list(TARGETS[targets]),
         exclude_modules=None if targets in WITH_MOTION else r".*\.motion_modules\..*",
         init_lora_weights="gaussian",
@@ -76,38 +75,62 @@ def borrowed_weights(module: nn.Module, device: torch.device, mixed_precision: s
     forward pass) and convolutions in channels_last, the layout that its kernels are written for.
     """
     tensors = [*module.parameters(), *module.buffers()]
-    originals = [tensor.data for tensor in tensors]
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision) if device.type == "cuda" else None
+
+    def moved(tensor: Tensor) -> Tensor:
+        wanted = dtype if tensor.is_floating_point() else None
+        layout = torch.channels_last if device.type == "cuda" and tensor.ndim == 4 else torch.preserve_format
+        return tensor.data.to(device, wanted or tensor.dtype, memory_format=layout)
+
+    with holding(tensors, list(map(moved, tensors))):
+        yield
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within it no weight of `module` asks for a gradient; afterwards those that did do again."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
     try:
-        for tensor in tensors:
-            wanted = dtype if tensor.is_floating_point() else None
-            layout = torch.channels_last if device.type == "cuda" and tensor.ndim == 4 else torch.preserve_format
-            tensor.data = tensor.data.to(device, wanted or tensor.dtype, memory_format=layout)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def holding(tensors: Sequence[Tensor], others: Sequence[Tensor] | None) -> Iterator[None]:
+    """Within it `tensors` hold what `others` do, where there are some; nothing is copied either way."""
+    originals = [tensor.data for tensor in tensors]
+    for tensor, other in zip(tensors, originals if others is None else others, strict=True):
+        tensor.data = other
+    try:
         yield
     finally:
         for tensor, original in zip(tensors, originals, strict=True):
             tensor.data = original
 
 
-@contextmanager
-def merged(unet: UNet2DConditionModel, weights: AdapterWeights) -> Iterator[None]:
-    """Within this context `unet` is the model that `weights` make of it: its aligned model, say, as the frozen base."""
-    fitted: AdapterWeights = fit(weights, unet, "The adapter")
-    parameters = dict(unet.named_parameters())
-    originals = {name: parameter.data for name, parameter in parameters.items()}
-    try:
-        if isinstance(fitted, LowRankWeights):
-            for name, layer in fitted.layers.items():
-                weight = parameters[f"{name}.weight"]
-                product = (layer.b.flatten(1) @ layer.a.flatten(1)).view(weight.shape) * layer.scale
-                weight.data = weight.data + product.to(weight)
-        else:
-            for name, tensor in fitted.tensors.items():
-                parameters[name].data = tensor.to(parameters[name])
-        yield
-    finally:
-        for name, parameter in parameters.items():
-            parameter.data = originals[name]
+class Exchange:
+    """Values that some weights of a network can take for a while: those of another model on the same base."""
+
+    def __init__(self, unet: nn.Module, weights: AdapterWeights, share: float = 1.0) -> None:
+        """theta + share * eta, where theta is `unet` as it is now and theta + eta what `weights` make of it."""
+        fitted: AdapterWeights = fit(weights, unet, "The adapter")
+        whole = fitted if isinstance(fitted, FullWeights) else merged(unet, fitted)
+        parameters = dict(unet.named_parameters())
+        self._parameters = [parameters[name] for name in whole.tensors]
+        mine = [parameter.data for parameter in self._parameters]
+        tuned = [tensor.to(before) for tensor, before in zip(whole.tensors.values(), mine, strict=True)]
+        self._others = tuned if share == 1 else [a + share * (b - a) for a, b in zip(mine, tuned, strict=True)]
+
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Within it the network is the other model, on the device and in the precision that it has at the time."""
+        self._others = [new.to(old.data) for new, old in zip(self._others, self._parameters, strict=True)]
+        with holding(self._parameters, self._others):
+            yield
 
 
 class ReferenceSwitch:
@@ -138,32 +161,3 @@ def fast_attention(device: torch.device, mixed_precision: str) -> AbstractContex
     if device.type == "cpu" and mixed_precision != "no":
         return sdpa_kernel(SDPBackend.MATH)
     return nullcontext()
-
-
-class NoiseSchedule:
-    """The noise that the base was trained with, and what it was trained to predict there."""
-
-    def __init__(self, pipeline: StableDiffusionPipeline, device: torch.device) -> None:
-        self._scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-        self._scheduler.alphas_cumprod = self._scheduler.alphas_cumprod.to(device)
-        self.timesteps: int = self._scheduler.config.num_train_timesteps
-        self._prediction_type: str = self._scheduler.config.prediction_type
-        if self._prediction_type not in ("epsilon", "v_prediction", "sample"):
-            raise InputError(
-                f"The base predicts {self._prediction_type!r}; training knows epsilon, v_prediction and sample."
-            )
-
-    def noisy(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """sqrt(a_t) * clean + sqrt(1 - a_t) * noise, (B, C, H, W)."""
-        return self._scheduler.add_noise(clean, noise, timesteps)
-
-    def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What a perfect network answers to `noisy`: the noise, or v = sqrt(a_t) * noise - sqrt(1 - a_t) * clean.
-
-        v is finite where a_t = 0 too (zero terminal SNR, arXiv 2305.08891), which is why such bases predict it.
-        """
-        if self._prediction_type == "epsilon":
-            return noise
-        if self._prediction_type == "v_prediction":
-            return self._scheduler.get_velocity(clean, noise, timesteps)
-        return clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from train.engine.files import write_array
-from train.network.models import NoiseSchedule, ReferenceSwitch
+from train.network.models import Exchange, ReferenceSwitch, holding
+from train.network.schedule import NoiseSchedule
 
 TEXT_BATCH = 64  # prompts that the text encoder reads at once
 
@@ -129,12 +131,21 @@ def hash_weights(module: nn.Module) -> str:
 class Network:
     """One UNet with a LoRA: with it the policy, without it the reference, so that no second UNet is needed."""
 
-    def __init__(self, policy: nn.Module, unet: nn.Module, pipeline: Any, accelerator: Accelerator) -> None:
-        """policy: `unet` as accelerate wrapped it, for forward passes whose gradients are shared."""
-        self._policy, self._accelerator = policy, accelerator
+    def __init__(
+        self,
+        policy: nn.Module,
+        unet: nn.Module,
+        pipeline: Any,
+        accelerator: Accelerator,
+        aligned: Exchange | None = None,
+        averaged: tuple[Sequence[Tensor], Sequence[Tensor] | None] = ((), None),
+    ) -> None:
+        """policy: `unet` as accelerate wrapped it, for forward passes whose gradients are shared. aligned: what makes
+        the reference the aligned model, where it is not. averaged: the policy's weights and their moving averages."""
+        self._policy, self._accelerator, self._aligned, self._averaged = policy, accelerator, aligned, averaged
         self._switch = ReferenceSwitch(unet)
         self.device, self.processes = accelerator.device, accelerator.num_processes
-        self.schedule = NoiseSchedule(pipeline, self.device)
+        self.schedule = NoiseSchedule(pipeline.scheduler.config, self.device)
 
     def policy(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
         """The prediction with the LoRA, float32 (B, [F,] C, H, W)."""
@@ -143,6 +154,17 @@ class Network:
     def reference(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
         """The prediction without it and without gradients."""
         with self._switch.reference():
+            return self._predict(noisy, timesteps, conditioning)
+
+    def aligned(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
+        """The aligned model's prediction, without gradients. Not between the policy's and its backward pass, which
+        reads the weights once more."""
+        with nullcontext() if self._aligned is None else self._aligned.made():
+            return self.reference(noisy, timesteps, conditioning)
+
+    def teacher(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:
+        """The prediction of the policy's moving average (of itself where none is kept), without gradients."""
+        with torch.no_grad(), holding(*self._averaged):
             return self._predict(noisy, timesteps, conditioning)
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, conditioning: dict[str, Any]) -> Tensor:

@@ -18,10 +18,19 @@ import numpy as np
 from npo_core.errors import InputError
 
 if TYPE_CHECKING:
+    from collection.account import Account
     from collection.store import Store
     from collection.types import PreferencePairs, PreferenceRecord
 
 TIE_POLICY = "ties, both_bad and skipped ballots do not order a pair and are left out"
+
+REASONS = {  # of the database, in words
+    "repeat_or_check": "repeats and checks",
+    "not_blind": "with the names visible",
+    "missing_latents": "on pictures made elsewhere, which have no latents "
+    "(`python -m collection export --format pickapic` writes them as a data set for --dataset)",
+    "different_shapes": "on pictures of two sizes",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +54,22 @@ class PreferencePair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs ready for training, how many preferences were left out for which reason, and how many people spoke."""
+    """Pairs ready for training, how many preferences were left out for which reason, and how many people spoke.
+
+    account: of a data set, which rows they were.
+    """
 
     pairs: list[PreferencePair]
     dropped: dict[str, int]
     raters: int | None = None
+    account: Account | None = None
+
+    def told(self) -> str:
+        """What became of everything that was looked at, for a person."""
+        if self.account is not None:
+            return str(self.account)
+        reasons = [f"{count} {REASONS.get(reason, reason)}" for reason, count in self.dropped.items() if count]
+        return f"left out: {', '.join(reasons) or 'none'}"
 
 
 @dataclass(frozen=True)
@@ -219,7 +239,7 @@ def usable(found: PairSet) -> PairSet:
     common = max(sizes, key=lambda size: sizes[size], default=None)
     pairs = [pair for pair in whole if pair.preferred.shape == common]
     dropped["another size"] += len(whole) - len(pairs)
-    return PairSet(pairs, {reason: count for reason, count in dropped.items() if count}, found.raters)
+    return PairSet(pairs, {reason: count for reason, count in dropped.items() if count}, found.raters, found.account)
 
 
 def _is_whole(pair: PreferencePair) -> bool:

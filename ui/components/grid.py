@@ -11,8 +11,9 @@ from typing import Any
 import gradio as gr
 
 from npo_core.catalog.adapter_files import Role
-from npo_core.grid import Grid, grid_requests, parse_shares
+from npo_core.grid import Grid, grid_requests
 from npo_core.media.files import PNG_MEDIA_TYPE, png_bytes
+from npo_core.requests import parse_numbers
 from service.errors import INPUT_ERRORS
 from service.generation.adapters_in_use import NEWEST
 from service.generation.low_priority import start_apart
@@ -73,7 +74,7 @@ def draw_grid(
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Says how many pictures are being drawn, then shows them."""
     try:
-        shares = parse_shares(alphas, "The list of alphas"), parse_shares(betas, "The list of betas")
+        shares = parse_numbers(alphas, "The list of alphas"), parse_numbers(betas, "The list of betas")
         request = request_from_form.build_request(prompt, seed, *settings)
         count = len(grid_requests(request, *shares))
         who = services.compare.participant(participant)

@@ -30,6 +30,7 @@ class PromptCard:
     generate: gr.Button
     modality: gr.Radio
     settings: tuple[gr.components.Component, ...]  # as build_request takes them after prompt and seed
+    shares: tuple[gr.Slider, gr.Slider]  # alpha and beta
     grid: GridCard
 
 
@@ -50,7 +51,7 @@ def build_prompt_card(services: Services) -> PromptCard:
         advanced = _advanced(services.family)
     _wire_modality(services.family, guide, prompt, modality, chips[2:], advanced)
     settings = (*advanced.of_both, modality, *advanced.of_clips)
-    return PromptCard(prompt, seed, generate, modality, settings, advanced.grid)
+    return PromptCard(prompt, seed, generate, modality, settings, advanced.shares, advanced.grid)
 
 
 def _prompt_row(suggestions: Sequence[str]) -> tuple[gr.Textbox, gr.Button]:
@@ -159,6 +160,7 @@ class Advanced:
 
     of_both: tuple[gr.components.Component, ...]
     of_clips: tuple[gr.Number, gr.Number]
+    shares: tuple[gr.Slider, gr.Slider]
     clip_row: gr.Row
     by_modality: dict[str, gr.components.Component]  # those whose defaults are others for clips, by setting
     grid: GridCard
@@ -224,6 +226,7 @@ def _advanced(family: ModelFamily) -> Advanced:
         grid=grid,
         of_both=(negative, steps, guidance, alpha, beta, scheduler),
         of_clips=(frames, fps),
+        shares=(alpha, beta),
         clip_row=clip_row,
         by_modality={"steps": steps, "guidance_scale": guidance, "scheduler": scheduler},
     )

@@ -51,6 +51,28 @@ def build_version_picker(services: Services, modality: gr.Radio) -> VersionPicke
     return VersionPicker(aligned, negative, line, seen)
 
 
+def wire_shares(
+    services: Services, page: gr.Blocks, picker: VersionPicker, modality: gr.Radio, shares: tuple[gr.Slider, gr.Slider]
+) -> None:
+    """Alpha and beta follow the negative version: what it was trained for, else the family's. What somebody set by hand
+    stays as long as that is the same."""
+    known = gr.State(None)
+
+    def follow(choice: str, modality: str, known: tuple[float, float] | None) -> tuple[Any, ...]:
+        now = services.shelf.shares(choice, modality)
+        return (gr.skip(), gr.skip(), gr.skip()) if known is not None and tuple(known) == now else (*now, now)
+
+    gr.on(
+        [page.load, picker.negative.change, picker.seen.change],
+        follow,
+        [picker.negative, modality, known],
+        [*shares, known],
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=8,
+    )
+
+
 def _list(shelf: AdapterShelf, role: Role) -> gr.Dropdown:
     return gr.Dropdown(
         choices(shelf.versions(role)),

@@ -15,7 +15,7 @@ from ui.components.grid import wire_grid
 from ui.components.html import header, heading, message, one_line
 from ui.components.panels import empty_panels
 from ui.components.prompt_card import PromptCard, build_prompt_card, settings_of
-from ui.components.versions import VersionPicker, build_version_picker, refresh
+from ui.components.versions import VersionPicker, build_version_picker, refresh, wire_shares
 from ui.components.vote_cards import RevealCard, VoteCard, build_reveal_card, build_vote_card, slider_images
 from ui.components.warming import build_warming_line
 from ui.http.identity import participant_state
@@ -53,6 +53,7 @@ def build(services: Services) -> gr.Blocks:
         vote_card = build_vote_card(len(DEFAULT_VARIANTS))
         reveal_card = build_reveal_card()
         versions = build_version_picker(services, prompt_card.modality)
+        wire_shares(services, page, versions, prompt_card.modality, prompt_card.shares)
         screen = Screen(
             stage=stage,
             notice=notice,

@@ -19,9 +19,7 @@ from collection.store import Store
 from collection.types import NewBallot
 from tests.collection.helpers import add_comparison, cast
 from tests.collection.study_helpers import enrol, make_study
-from tests.postgres import PostgresCluster, find_binaries
-
-needs_postgres = pytest.mark.skipif(find_binaries() is None, reason="PostgreSQL is not installed")
+from tests.programs.postgres import PostgresCluster
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def cluster() -> Iterator[PostgresCluster]:
         yield opened
 
 
-@needs_postgres
+@pytest.mark.needs("postgresql")
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_server_that_stops_and_starts_during_votes_loses_none_and_needs_no_restart_of_ours(
     cluster: PostgresCluster, tmp_path: Path, mode: str
@@ -71,7 +69,7 @@ def test_a_server_that_stops_and_starts_during_votes_loses_none_and_needs_no_res
     assert all("try again" in sentence and "\n" not in sentence and "npo@" not in sentence for sentence in told), told
 
 
-@needs_postgres
+@pytest.mark.needs("postgresql")
 def test_a_short_restart_is_not_noticed(cluster: PostgresCluster, tmp_path: Path) -> None:
     with Store(cluster.new_database(), tmp_path) as store:
         ids, person = add_comparison(store), store.create_participant()
@@ -85,7 +83,7 @@ def test_a_short_restart_is_not_noticed(cluster: PostgresCluster, tmp_path: Path
         assert store.totals().votes == 1
 
 
-@needs_postgres
+@pytest.mark.needs("postgresql")
 def test_a_server_that_is_not_there_at_all_is_told_with_what_to_check(cluster: PostgresCluster, tmp_path: Path) -> None:
     url = cluster.new_database()
     cluster.stop()

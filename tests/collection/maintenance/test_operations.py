@@ -17,7 +17,7 @@ from collection.errors import InputError
 from collection.store import Store
 from collection.types import TALLY_DIMENSIONS
 from tests.collection.helpers import add_comparison, cast, open_store
-from tests.postgres import drop_database, new_database
+from tests.programs.postgres import drop_database, new_database
 
 
 def test_erasing_a_person_deletes_all_that_is_theirs_and_nothing_else(store: Store) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from npo_core.media.files import (
 )
 
 COLOURS = ("#e03020", "#30a050", "#2040c0", "#f0d020")
-needs_ffprobe = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs ffprobe (apt install ffmpeg)")
 
 
 def clip(size: tuple[int, int] = (64, 48)) -> list[Image.Image]:
@@ -104,7 +102,7 @@ def test_a_clip_comes_back_frame_by_frame_in_its_colours() -> None:
         assert max(abs(a - b) for a, b in zip(wanted, found, strict=True)) <= 6
 
 
-@needs_ffprobe
+@pytest.mark.needs("ffprobe")
 def test_a_clip_is_what_browsers_play_and_says_nothing_of_its_maker(tmp_path: Path) -> None:
     data = mp4_bytes(clip(), 8.0)
     assert data.index(b"moov") < data.index(b"mdat"), "the header comes first"

@@ -125,6 +125,27 @@ def test_conditions_of_every_row_are_routed_with_it() -> None:
         assert torch.allclose(actual[alone], expected, rtol=0, atol=1e-10)
 
 
+def test_what_belongs_to_no_row_stays_as_it_is_though_it_is_as_long() -> None:
+    routed = routed_unet(FULL_ETA, LORA_DELTA)
+    mixes, timesteps = [ALIGNED, BASE, Mix(0.5)], torch.tensor([100, 500, 900])
+    sample, text = noise(3, 4, 8, 8), noise(3, 7, 32)
+    for_all = {"ignored": torch.ones(3)}
+    seen: list[Any] = []
+    handle = routed.unet.register_forward_pre_hook(
+        lambda module, given, named: seen.append(named["cross_attention_kwargs"]), with_kwargs=True
+    )
+    with torch.no_grad(), routed.rows(mixes):
+        actual = routed(sample, timesteps, text, cross_attention_kwargs=for_all).sample
+    handle.remove()
+    assert seen[0] is for_all
+    for row, mix in enumerate(mixes):
+        alone = slice(row, row + 1)
+        with torch.no_grad():
+            unet_of_row = by_hand.merged(UNET, mix, FULL_ETA, LORA_DELTA)
+            expected = unet_of_row(sample[alone], timesteps[row], text[alone]).sample
+        assert torch.allclose(actual[alone], expected, rtol=0, atol=1e-10), "a timestep goes with its row"
+
+
 def test_the_frames_of_a_clip_follow_their_row() -> None:
     motion = MotionAdapter(
         block_out_channels=(16, 32), motion_layers_per_block=1, motion_num_attention_heads=2, motion_norm_num_groups=4

@@ -190,7 +190,7 @@ def test_clips_that_do_not_fit_together_are_made_in_several_calls(
     together = latents(generator.generate(REQUEST))
     small = Generator(family)
     small.load("video")
-    denoise, sizes = Sampler._denoise, []
+    denoise, sizes = Sampler.denoise, []
 
     def short_of_memory(self: Sampler, copies: Any, pairs: Any, on_step: Any) -> Any:
         sizes.append(len(copies))
@@ -198,7 +198,7 @@ def test_clips_that_do_not_fit_together_are_made_in_several_calls(
             raise torch.OutOfMemoryError("out of memory")
         return denoise(self, copies, pairs, on_step)
 
-    monkeypatch.setattr(Sampler, "_denoise", short_of_memory)
+    monkeypatch.setattr(Sampler, "denoise", short_of_memory)
     steps: list[tuple[int, int]] = []
     apart = latents(small.generate(REQUEST, on_step=lambda step: steps.append((step.step, step.total_steps))))
     assert sizes == [3, 1, 1, 1]

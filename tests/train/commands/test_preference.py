@@ -36,7 +36,7 @@ from train.commands.preference import default_steps
 from train.engine.loop import train_adapter
 from train.engine.run import Run
 from train.judging.scorers import SCORERS
-from train.network.aligned import aligned_in_use
+from train.network.aligned import adapter_in_use
 from train.network.policy import hash_weights
 from train.pairs.pairs import from_store
 
@@ -208,7 +208,7 @@ def test_an_aligned_version_that_is_gone_or_taken_back_is_passed_over(
     tmp_path: Path, tiny: ModelFamily, store: Store
 ) -> None:
     def beside(modality: str = "image") -> str | None:
-        found = aligned_in_use(tiny, store, modality)
+        found = adapter_in_use("aligned", tiny, store, modality)
         return found and found.id
 
     assert beside() == "tiny-aligned"
@@ -218,7 +218,7 @@ def test_an_aligned_version_that_is_gone_or_taken_back_is_passed_over(
     assert beside() == first.id
     Path(first.path).unlink()
     assert beside() == "tiny-aligned"
-    assert aligned_in_use(replace(tiny, aligned=None), store) is None
+    assert adapter_in_use("aligned", replace(tiny, aligned=None), store) is None
     third = put_to_use(store, tmp_path / "third", 3)
     assert beside() == third.id
     store.roll_back("tiny", "aligned")

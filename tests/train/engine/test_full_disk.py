@@ -20,7 +20,7 @@ from tests.train.helpers import random_pairs, small_config
 from train.engine.records import Sources
 from train.engine.results import COMFYUI_FILE_NAME, About, save_comfyui, write_results
 from train.engine.validation import PictureGrid
-from train.objectives.preference import ReferenceErrors
+from train.objectives.reference import ReferenceErrors
 
 SENTENCE = "cannot be written .*; make room and run again. What was saved before is untouched."
 

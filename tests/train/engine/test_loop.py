@@ -17,9 +17,11 @@ from tests.tiny import tiny_family, tiny_pipeline, tiny_scheduler
 from tests.train.helpers import random_pairs, small_config, weights_in
 from train.engine.config import TrainConfig
 from train.engine.loop import train_adapter
-from train.engine.run import StepMetrics, learning_rate_at
-from train.network.models import NoiseSchedule, ReferenceSwitch, trainable_lora
+from train.engine.run import learning_rate_at
+from train.engine.task import StepMetrics
+from train.network.models import ReferenceSwitch, trainable_lora
 from train.network.policy import encode_prompts
+from train.network.schedule import NoiseSchedule
 from train.pairs.pairs import PreferencePair, reverse_pairs
 
 
@@ -86,8 +88,8 @@ def test_the_first_loss_is_log_2_because_policy_and_reference_are_one(
 ) -> None:
     seen: list[StepMetrics] = []
     train_adapter(small_config(tmp_path, max_train_steps=1), random_pairs(4), pipeline, seen.append)
-    assert seen[0].margin == 0.0
-    assert seen[0].loss == pytest.approx(np.log(2))
+    assert seen[0].values["margin"] == 0.0
+    assert seen[0].values["loss"] == pytest.approx(np.log(2))
 
 
 def test_accumulating_in_parts_trains_like_one_batch(tmp_path: Path, pipeline: StableDiffusionPipeline) -> None:
@@ -223,7 +225,7 @@ def test_each_distinct_prompt_is_encoded_once_and_as_the_pipeline_does(pipeline:
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
 def test_the_target_leads_back_to_the_clean_picture(pipeline: StableDiffusionPipeline, prediction_type: str) -> None:
     pipeline = StableDiffusionPipeline(**{**pipeline.components, "scheduler": tiny_scheduler(prediction_type)})
-    schedule = NoiseSchedule(pipeline, torch.device("cpu"))
+    schedule = NoiseSchedule(pipeline.scheduler.config, torch.device("cpu"))
     clean, noise = torch.randn(2, 1, 4, 8, 8)
     for timestep in (0, 500, 900):
         at = torch.tensor([timestep])
@@ -235,7 +237,7 @@ def test_the_target_leads_back_to_the_clean_picture(pipeline: StableDiffusionPip
 
 
 def test_the_target_is_finite_at_zero_terminal_snr(pipeline: StableDiffusionPipeline) -> None:
-    schedule = NoiseSchedule(pipeline, torch.device("cpu"))
+    schedule = NoiseSchedule(pipeline.scheduler.config, torch.device("cpu"))
     clean, noise, last = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([999])
     torch.testing.assert_close(schedule.noisy(clean, noise, last), noise, atol=1e-3, rtol=0)
     torch.testing.assert_close(schedule.target(clean, noise, last), -clean, atol=1e-3, rtol=0)

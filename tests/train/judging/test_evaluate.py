@@ -177,5 +177,5 @@ def test_prompts_with_a_mark_or_a_strange_separator_are_what_was_written(tmp_pat
     with pytest.raises(InputError, match="The limit is 0; give 1 or more"):
         read_prompts(file, limit=0)
     file.write_bytes(b"caf\xe9")
-    with pytest.raises(InputError, match="Line 1 of .* is not UTF-8"):
+    with pytest.raises(InputError, match=r"Line 1 of .* is not UTF-8"):
         read_prompts(file)

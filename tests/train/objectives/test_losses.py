@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 
+from tests.tiny import tiny_scheduler
+from train.network.schedule import PREDICTION_TYPES, NoiseSchedule
 from train.objectives.losses import LOSSES, K, implicit_reward, smoothed
 
 LOG_2 = math.log(2)
@@ -69,3 +71,25 @@ def test_smoothing_mixes_in_the_exchanged_loss(name: str) -> None:
     mixed = 0.75 * loss(preferred, rejected) + 0.25 * loss(rejected, preferred)
     torch.testing.assert_close(smoothed(loss, preferred, rejected, 0.25), mixed)
     torch.testing.assert_close(smoothed(loss, preferred, rejected, 0.5), smoothed(loss, rejected, preferred, 0.5))
+
+
+def test_the_same_errors_weigh_differently_for_each_prediction_type() -> None:
+    """What docs/training.md says of beta: error of the noise = a * error of v = a / (1 - a) * error of the picture."""
+    schedules = {kind: NoiseSchedule(tiny_scheduler(kind).config, torch.device("cpu")) for kind in PREDICTION_TYPES}
+    clean, noise, wrong = torch.randn(3, 1, 4, 8, 8, dtype=torch.float64)
+    for timestep in (100, 500, 900):
+        at = torch.tensor([timestep])
+        kept = float(tiny_scheduler().alphas_cumprod[timestep])
+        noisy = schedules["epsilon"].noisy(clean, noise, at)
+        guess = clean + 0.1 * wrong  # one picture that a network takes it for
+        noise_then = (noisy - kept**0.5 * guess) / (1 - kept) ** 0.5
+        answers = {
+            "epsilon": noise_then,
+            "sample": guess,
+            "v_prediction": kept**0.5 * noise_then - (1 - kept) ** 0.5 * guess,
+        }
+        error = {kind: (answers[kind] - schedules[kind].target(clean, noise, at)).square().mean() for kind in schedules}
+        torch.testing.assert_close(error["epsilon"], kept * error["v_prediction"], rtol=1e-4, atol=0)
+        torch.testing.assert_close(error["epsilon"], kept / (1 - kept) * error["sample"], rtol=1e-4, atol=0)
+        for kind, schedule in schedules.items():
+            torch.testing.assert_close(schedule.clean(noisy, answers[kind], at), guess, rtol=1e-4, atol=1e-4)

@@ -18,11 +18,6 @@ from tests.tiny import tiny_family, tiny_pipeline
 from train.pairs.dataset import LatentCache, from_dataset, pairs_of_rows
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> LatentCache:
-    return LatentCache(tiny_pipeline(), 64, 64, tmp_path / "latents")
-
-
 def picture(seed: int, width_px: int = 96, height_px: int = 64) -> bytes:
     return png_bytes(Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), np.uint8)))
 

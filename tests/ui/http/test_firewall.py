@@ -189,7 +189,7 @@ def test_logs_are_json_and_tell_nobody(
         assert secret not in "\n".join(lines)
 
 
-@pytest.mark.browser
+@pytest.mark.needs("chromium")
 def test_the_pages_keep_to_their_own_policy(running: tuple[Services, httpx.Client]) -> None:
     complaints: list[str] = []
     with browsing() as page:

@@ -15,7 +15,7 @@ from tests.service.helpers import register
 from tests.ui.serving import serving
 from tests.ui.visitor import Visitor, browsing
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ SAMPLE_TIMES = """async () => {
 
 
 @pytest.mark.slow
-@pytest.mark.browser
+@pytest.mark.needs("chromium")
 def test_clips_play_in_step_are_picked_train_a_model_and_the_next_clip_uses_it(
     visitor: Visitor, services: Services, tmp_path: Path
 ) -> None:

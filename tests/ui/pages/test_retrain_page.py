@@ -55,7 +55,7 @@ def test_without_a_password_the_page_says_that_it_is_off() -> None:
     assert "NPO_ADMIN_PASSWORD" in retrain._door_text(takes_password=False, on_space=False)
 
 
-@pytest.mark.browser
+@pytest.mark.needs("chromium")
 def test_the_password_opens_the_workshop_in_a_browser(services: Services) -> None:
     with serving(services) as address, browsing() as page:
         page.goto(f"{address}retrain")

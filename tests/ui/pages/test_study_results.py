@@ -69,7 +69,7 @@ def test_pictures_are_shown_once_the_study_is_closed_and_not_before(voted: Servi
     assert "are not shown" not in gallery()
 
 
-@pytest.mark.browser
+@pytest.mark.needs("chromium")
 def test_clips_of_a_closed_study_play_from_addresses_of_their_own(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from tests.ui.serving import serving
 from tests.ui.visitor import browsing
 from tests.ui.voting import UNLOCKED, Voter, fill_study, sha256_of, variant_by_media
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.needs("chromium")
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 

@@ -1,7 +1,7 @@
 """How fast votes are kept, and what is lost when the process is killed: the Store against lines appended to a file.
 
-    python -m benchmarks.vote_writes                                     # SQLite, PostgreSQL and JSON lines
-    python -m benchmarks.vote_writes --ways sqlite jsonl --seconds 5 --kills 10
+    python -m benchmarks.votes.vote_writes                                     # SQLite, PostgreSQL and JSON lines
+    python -m benchmarks.votes.vote_writes --ways sqlite jsonl --seconds 5 --kills 10
 
 Ways, in one run and taking turns:
 
@@ -42,9 +42,9 @@ from collection.database.models import VoteRow
 from collection.store import Store
 from collection.types import NewBallot
 from tests.collection.helpers import add_comparison
-from tests.postgres import PostgresCluster
+from tests.programs.postgres import PostgresCluster
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WAYS = ("jsonl", "jsonl-open", "jsonl-fsync", "sqlite", "postgresql")
 PEOPLE = 20
 TORN = "torn"
@@ -167,7 +167,7 @@ def killed(way: str, place: str, kills: int, rng: random.Random) -> tuple[int, i
     enough = 20_000 if way.startswith("jsonl") else 400  # for the longest life
     waiting, thanked, again = ballots_at(way, place, enough * (kills + 1)), set(), 0
     for _ in range(kills):
-        command = [sys.executable, "-m", "benchmarks.vote_writes", "--serve", way, place]
+        command = [sys.executable, "-m", "benchmarks.votes.vote_writes", "--serve", way, place]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert process.stdin is not None
         assert process.stdout is not None

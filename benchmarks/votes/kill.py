@@ -1,8 +1,8 @@
 """The app is killed (kill -9) at random moments while people vote, and has to come back without losing anything.
 
-    python -m benchmarks.kill                                      # 50 times, SQLite in a temporary folder
-    python -m benchmarks.kill --kills 5 --people 20
-    python -m benchmarks.kill --postgres                           # a temporary PostgreSQL server
+    python -m benchmarks.votes.kill                                      # 50 times, SQLite in a temporary folder
+    python -m benchmarks.votes.kill --kills 5 --people 20
+    python -m benchmarks.votes.kill --postgres                           # a temporary PostgreSQL server
 
 The app runs under `python -m service.keep_running`, which starts it again. The voters ask again until they are
 answered, as the page Vote does. Held against what they were told: every acknowledged vote is there with its choice, no
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.voters import (
+from benchmarks.votes.voters import (
     Ledger,
     Voter,
     add_options,

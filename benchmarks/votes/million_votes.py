@@ -1,8 +1,8 @@
 """Whether the lab stays quick with millions of votes: the next ballot, a vote, results, and a streamed export.
 
-    python -m benchmarks.million_votes                                   # a million on SQLite, in a temporary folder
-    python -m benchmarks.million_votes --postgres --votes 10000000       # ten on a temporary PostgreSQL
-    python -m benchmarks.million_votes --database-url postgresql://user@host/empty --votes 1000000
+    python -m benchmarks.votes.million_votes  # a million on SQLite, in a temporary folder
+    python -m benchmarks.votes.million_votes --postgres --votes 10000000  # ten on a temporary PostgreSQL
+    python -m benchmarks.votes.million_votes --database-url postgresql://user@host/empty --votes 1000000
 
 Fills an empty database with made-up votes (a minute for each million), adds a study of --study-items prompts, and
 times: the next ballot of the pool for somebody new and for somebody who judged much, the next ballot of the study, a
@@ -36,7 +36,7 @@ from collection.types import ExportedVote
 from collection.votes.comparisons import note_comparisons
 from collection.votes.vote_counts import COUNTS, count_everything
 from tests.collection.study_helpers import enrol, make_study
-from tests.postgres import PostgresCluster
+from tests.programs.postgres import PostgresCluster
 
 VARIANTS = ("aligned", "aligned_npo", "base")
 ORDERS = tuple(permutations(VARIANTS, 2))

@@ -31,9 +31,9 @@ from collection.studies.assignment import plan_items
 from collection.studies.prompts import Prompt
 from collection.studies.study_config import StudyPlan
 from collection.types import Generation
-from tests.postgres import PostgresCluster
+from tests.programs.postgres import PostgresCluster
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STUDY = "load"
 CHOICES = ("left", "right", "tie", "both_bad")
 RETRY_S = 0.2

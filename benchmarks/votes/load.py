@@ -1,10 +1,10 @@
 """200 people vote over real HTTP: votes a second, how long a vote takes, and whether every one of them is kept.
 
-    python -m benchmarks.load                                  # 50 votes/s for a minute, SQLite in a temporary folder
-    python -m benchmarks.load --rate 20 --generating           # while one comparison after another is made
-    python -m benchmarks.load --rate 0                         # as fast as it goes
-    python -m benchmarks.load --postgres                       # on a temporary PostgreSQL server
-    python -m benchmarks.load --postgres --rate 20 --outage 10 # which is stopped and started in the middle
+    python -m benchmarks.votes.load  # 50 votes/s for a minute, SQLite in a temporary folder
+    python -m benchmarks.votes.load --rate 20 --generating  # while one comparison after another is made
+    python -m benchmarks.votes.load --rate 0  # as fast as it goes
+    python -m benchmarks.votes.load --postgres  # on a temporary PostgreSQL server
+    python -m benchmarks.votes.load --postgres --rate 20 --outage 10 # which is stopped and started in the middle
 
 The app is `python app.py` in a process of its own; the voters run in this one and share its cores. A vote's time is
 counted from the moment it was due to the answer, so waiting in line counts. Exit status 1: a vote was lost or double.
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from benchmarks.voters import (
+from benchmarks.votes.voters import (
     Ledger,
     Voter,
     add_options,
@@ -37,7 +37,7 @@ from benchmarks.voters import (
     vote_at_a_rate,
 )
 from collection.store import Store
-from tests.postgres import PostgresCluster
+from tests.programs.postgres import PostgresCluster
 
 DEFAULTS = ("newest", "newest", "", "image", None, None)  # versions, family, modality, frames, fps
 

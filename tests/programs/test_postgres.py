@@ -9,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import find_binaries
-
 START_AND_WAIT = """
 import time
-from tests.postgres import PostgresCluster
+from tests.programs.postgres import PostgresCluster
 print(PostgresCluster().folder, flush=True)
 time.sleep(60)
 """
 
 
-@pytest.mark.skipif(find_binaries() is None, reason="PostgreSQL is not installed")
+@pytest.mark.needs("postgresql")
 def test_a_server_whose_tests_were_killed_is_gone_with_its_data() -> None:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", START_AND_WAIT], stdout=subprocess.PIPE, text=True, cwd=root
     ) as process:

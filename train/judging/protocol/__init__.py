@@ -1,0 +1,1 @@
+"""A fair comparison of contenders: each tuned on choice prompts, then measured once on held-out ones."""
