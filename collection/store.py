@@ -7,7 +7,6 @@ A method either does all it says or nothing. Bad input raises InputError, and so
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -25,21 +24,21 @@ from collection.database.models import (
     VoteRow,
     new_id,
     now,
-    require_participant,
 )
+from collection.database.people import OURS, is_outside_name, keys_in, outside_name, rename_participant
 from collection.errors import InputError
 from collection.maintenance.operations import Upkeep
 from collection.studies.participants import Studies
 from collection.types import BallotView, Choice, Generation, NewBallot, Reveal
 from collection.validate import check_latents
-from collection.votes.ballots import POOL_STUDY, choose_least_judged, choose_pair
-from collection.votes.casting import BALLOT_LIFE, issue_ballots, record_votes
+from collection.votes.casting import issue_ballots, record_votes
 from collection.votes.comparisons import note_comparisons
+from collection.votes.pool import Pool
 from collection.votes.vote_counts import counted
 from collection.votes.vote_queries import Results
 
 
-class Store(Studies, Results, Adapters, Upkeep):
+class Store(Pool, Studies, Results, Adapters, Upkeep):
     """What people made and said. Safe to share between threads; several processes may open the same database.
 
     This file holds the way of a vote: generations, participants, ballots, votes. studies.py, results.py,
@@ -106,17 +105,31 @@ class Store(Studies, Results, Adapters, Upkeep):
     # Participants and ballots
 
     @patient(repeatable=False)
-    def create_participant(self) -> str:
-        """A new participant's opaque id."""
+    def create_participant(self, participant_id: str | None = None) -> str:
+        """A new participant, under an id that was given out already or under a new one; returns the id."""
         with self.writing() as session:
-            row = ParticipantRow(id=new_id())
-            session.add(row)
-            return row.id
+            identity = participant_id or new_id()
+            if session.get(ParticipantRow, identity) is None:
+                session.add(ParticipantRow(id=identity))
+            return identity
 
     def has_participant(self, participant_id: str) -> bool:
-        """Whether this id is known here (a browser may remember one from a database long gone)."""
+        """Whether somebody with this id votes here (a browser may remember one from a database long gone).
+
+        A name that people have outside (see people.py) is nobody's id: whoever has the file knows it. An id whose
+        person came back from an export, under such a name, is that person's again.
+        """
+        if is_outside_name(participant_id):
+            return False
         with self.reading() as session:
-            return session.get(ParticipantRow, participant_id) is not None
+            if session.get(ParticipantRow, participant_id) is not None:
+                return True
+            name = outside_name(participant_id, keys_in(session)[OURS])
+            if session.get(ParticipantRow, name) is None:
+                return False
+        with self.writing() as session:
+            rename_participant(session, name, participant_id)
+        return True
 
     @patient(repeatable=False)
     def create_ballots(self, ballots: Sequence[NewBallot]) -> list[str]:
@@ -141,38 +154,6 @@ class Store(Studies, Results, Adapters, Upkeep):
                 .order_by(BallotRow.created_at, BallotRow.id)
             )
             return [BallotView(*row) for row in found]
-
-    @patient(repeatable=True)
-    def next_ballot(
-        self,
-        participant_id: str,
-        rng: random.Random,
-        *,
-        family: str | None = None,
-        modality: str | None = None,
-    ) -> BallotView | None:
-        """A blind ballot on two variants of a stored comparison (same prompt, same seed), sides tossed with `rng`.
-
-        Comparisons with the fewest ballots come first. An unanswered ballot is shown again rather than a second one
-        issued. None when this person has judged, or was told the names of, everything there is.
-        """
-        with self.writing() as session:
-            require_participant(session, participant_id, lock=True)  # two requests at once get one ballot
-            theirs = {"participant_id": participant_id, "study": POOL_STUDY, "since": now() - BALLOT_LIFE}
-            unanswered = session.execute(sql.open_ballot(), theirs).first()
-            if unanswered is not None:
-                return BallotView(*unanswered)
-            scope = {name: value for name, value in (("family", family), ("modality", modality)) if value is not None}
-            candidates = session.execute(sql.comparisons_to_judge(*scope), scope | theirs)
-            comparison_id = choose_least_judged([(row[0], row[1]) for row in candidates], rng)
-            if comparison_id is None:
-                return None
-            made = session.execute(sql.generations_of(), {"comparison_id": comparison_id}).all()
-            pair = choose_pair([(row.id, row.variant) for row in made], rng)
-            if pair is None:
-                return None
-            (ballot,) = issue_ballots(session, [NewBallot(*pair, participant_id, study=POOL_STUDY)])
-            return BallotView(ballot.id, made[0].prompt, made[0].modality, *pair)
 
     # Votes
 

@@ -65,6 +65,8 @@ class NewBallot:
     kind: BallotKind = "normal"
     study: str | None = None
     comparison_id: str | None = None
+    id: str | None = None  # a new one unless it was given out before
+    created_at: datetime | None = None  # now, unless it was shown before
 
 
 @dataclass(frozen=True)
@@ -230,15 +232,6 @@ class ExportedVote:
     def counts(self) -> bool:
         """Whether it says something: not a skip, a repeat or a check, not flagged."""
         return self.vote.choice != "skip" and self.vote.flag is None and self.ballot.kind == "normal"
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """How many records were new; those already there are left as they are."""
-
-    generations: int
-    ballots: int
-    votes: int
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,13 @@ from service.arena.compare import CompareService
 from service.arena.limits import Limits, Turnstile
 from service.arena.pool import PoolService
 from service.arena.study import StudyService
+from service.arena.visitors import Visitors
 from service.errors import InputError
 from service.generation.adapters_in_use import AdapterShelf
 from service.generation.families import SHIPPED, FamilyOffer, family_offers
 from service.generation.generation_queue import Desk
 from service.operations.health import Health
+from service.operations.shared_reads import SharedReads
 from service.training.admin import AdminGate
 from service.training.retrain import RetrainService
 
@@ -44,6 +46,7 @@ class Services:
     store: Store
     generator: Generator
     shelf: AdapterShelf
+    visitors: Visitors
     compare: CompareService
     pool: PoolService
     study: StudyService
@@ -51,6 +54,7 @@ class Services:
     secret: str
     retrain: RetrainService
     health: Health
+    reads: SharedReads
     offers: tuple[FamilyOffer, ...] = ()
     others: tuple[Services, ...] = ()
     first: str = ""
@@ -62,13 +66,20 @@ class Services:
         return self.guide.suggestions if self.guide else self.family.suggestions
 
     def results(self, study: str | None = None, modality: str | None = None) -> Summary:
-        """What the blind votes on this family, or of a study, say so far; of one modality, or of all together."""
-        return summarise(self.store, None if study else self.family.name, modality, study)
+        """What the blind votes on this family, or of a study, say so far; of one modality, or of all together.
+
+        Summed up once in a few seconds for all who ask.
+        """
+        family = None if study else self.family.name
+        return self.reads.get(
+            ("results", family, modality, study), lambda: summarise(self.store, family, modality, study)
+        )
 
     def results_by_modality(self) -> dict[str, Summary]:
         """The votes on this family's pictures and on its clips apart, of which there are any: how good a variant is at
         one says nothing of the other."""
-        found = self.store.modalities_voted_on(self.family.name)
+        family = self.family.name
+        found = self.reads.get(("modalities", family), lambda: self.store.modalities_voted_on(family))
         return {modality: self.results(modality=modality) for modality in found}
 
 
@@ -91,8 +102,8 @@ def open_services(
     store = Store(database_url, data_dir)
     retrain = RetrainService(store, generator.family.name, Path(data_dir), gate or AdminGate(None))
     limits = limits or Limits()
-    secret, desk = browser_secret(Path(data_dir)), Desk(limits.waiting)
-    return _services(generator, store, secret, desk, Turnstile(limits), retrain)
+    visitors = Visitors(store, browser_secret(Path(data_dir)), Turnstile(limits))
+    return _services(generator, store, visitors, Desk(limits.waiting), SharedReads(limits.results_every_s), retrain)
 
 
 def open_lab(
@@ -118,8 +129,8 @@ def open_lab(
     def beside(name: str) -> Services:
         retrain = RetrainService(first.store, name, Path(data_dir), first.retrain.gate)
         generator = Generator(name, safety=safety)
-        services = _services(generator, first.store, first.secret, first.compare.desk, first.compare.turnstile, retrain)
-        return replace(services, offers=offers, first=opened)
+        shared = (first.store, first.visitors, first.compare.desk, first.reads)
+        return replace(_services(generator, *shared, retrain), offers=offers, first=opened)
 
     others = tuple(beside(name) for name in here if name != opened)
     notice = ""
@@ -130,23 +141,25 @@ def open_lab(
 
 
 def _services(
-    generator: Generator, store: Store, secret: str, desk: Desk, turnstile: Turnstile, retrain: RetrainService
+    generator: Generator, store: Store, visitors: Visitors, desk: Desk, reads: SharedReads, retrain: RetrainService
 ) -> Services:
     shelf = AdapterShelf(store, generator)
     family = generator.family
-    compare = CompareService(store, generator, shelf, desk=desk, turnstile=turnstile)
+    compare = CompareService(store, generator, shelf, visitors, desk=desk)
     return Services(
         family=family,
         store=store,
         generator=generator,
         shelf=shelf,
+        visitors=visitors,
         compare=compare,
-        pool=PoolService(store, family.name, turnstile=turnstile),
-        study=StudyService(store, secret, turnstile),
+        pool=PoolService(store, family.name, visitors),
+        study=StudyService(store, visitors.secret, visitors.turnstile),
         guide=load_guide(family.guide) if family.guide else None,
-        secret=secret,
+        secret=visitors.secret,
         retrain=retrain,
         health=Health(store, desk, compare),
+        reads=reads,
     )
 
 

@@ -53,11 +53,12 @@ def fill_study(store: Store, prompts: int, ballots_per_participant: int) -> None
     store.create_study(plan, plan_items(plan, [Prompt(f"a thing number {number}", "any") for number in range(prompts)]))
     for item in store.items_to_fill(STUDY):
         variants = plan.variants if item.kind == "normal" else (plan.variants[-1], "degraded")
-        made = [_picture(item.prompt, item.seed, variant, f"{STUDY}-{item.number}") for variant in variants]
+        made = [picture(item.prompt, item.seed, variant, f"{STUDY}-{item.number}") for variant in variants]
         assert store.fill_item(item.id, made)
 
 
-def _picture(prompt: str, seed: int, variant: str, comparison_id: str) -> Generation:
+def picture(prompt: str, seed: int, variant: str, comparison_id: str) -> Generation:
+    """A generation whose picture is noise, another for each seed and length of the variant's name."""
     noise = np.random.default_rng([seed % 2**32, len(variant)]).integers(0, 255, (16, 16, 3), np.uint8)
     buffer = BytesIO()
     Image.fromarray(noise).resize((128, 128), Image.Resampling.BICUBIC).save(buffer, "PNG")

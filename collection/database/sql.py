@@ -117,24 +117,35 @@ def comparisons_to_judge(*narrowed: str) -> Select[str, int]:
     One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
     answered or was not blind.
     """
-    revealed = (
-        select(BallotRow.id)
-        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
-        .where(
-            BallotRow.participant_id == bindparam("participant_id"),
-            BallotRow.comparison_id == ComparisonRow.id,
-            or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
-        )
-        .correlate(ComparisonRow)
-        .limit(1)
-        .scalar_subquery()  # one look for each comparison until enough are found; NOT EXISTS would be planned as a join
-    )
+    # One look for each comparison until enough are found; NOT EXISTS would be planned as a join.
+    revealed = _revealed(BallotRow.comparison_id == ComparisonRow.id).correlate(ComparisonRow).scalar_subquery()
     return (
         select(ComparisonRow.id, ComparisonRow.ballots)
         .where(ComparisonRow.judgeable, revealed.is_(None))
         .where(*(getattr(ComparisonRow, name) == bindparam(name) for name in narrowed))
         .order_by(ComparisonRow.ballots, ComparisonRow.id)
         .limit(MOST_CANDIDATES)
+    )
+
+
+@cache
+def revealed_to() -> Select[str]:
+    """A row when the person `participant_id` was told names of the comparison of the generation `generation_id`."""
+    theirs = select(GenerationRow.comparison_id).where(GenerationRow.id == bindparam("generation_id"))
+    return _revealed(BallotRow.comparison_id == theirs.scalar_subquery())
+
+
+def _revealed(*which: ColumnElement[bool]) -> Select[str]:
+    """One of the ballots `which` that told the person `participant_id` names: answered, or not blind."""
+    return (
+        select(BallotRow.id)
+        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
+        .where(
+            BallotRow.participant_id == bindparam("participant_id"),
+            *which,
+            or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
+        )
+        .limit(1)
     )
 
 
@@ -170,6 +181,12 @@ def outcomes(
         .having(func.sum(VOTES) > 0)
         .order_by(*per, *pair)
     )
+
+
+def prompt_of(comparison_id: Any) -> ScalarSelect[str]:
+    """The prompt of a comparison's pictures, looked up for each row: all have the same."""
+    made = select(GenerationRow.prompt).where(GenerationRow.comparison_id == comparison_id)
+    return made.limit(1).scalar_subquery()
 
 
 def modalities(family: str | None) -> Select[str]:

@@ -27,6 +27,9 @@ class Media(Protocol):
     def write(self, media: bytes, sha256: str, media_type: str) -> None:
         """Keeps `media`, safely before it returns, whole or not at all; InputError where the hash is another."""
 
+    def has(self, sha256: str, media_type: str) -> bool:
+        """Whether the file with this content is kept."""
+
     def read(self, sha256: str, media_type: str) -> bytes:
         """The bytes of a kept file; InputError where it is missing."""
 
@@ -90,6 +93,10 @@ class RemoteMedia:
         self._try(self._files.pipe_file, place, media)
         if self._size(place) != len(media):
             raise InputError(f"The file {self.url}/{content_name(sha256, media_type)} did not arrive whole; try again.")
+
+    def has(self, sha256: str, media_type: str) -> bool:
+        """See Media."""
+        return self._size(self._place(content_name(sha256, media_type))) is not None
 
     def read(self, sha256: str, media_type: str) -> bytes:
         """See Media."""

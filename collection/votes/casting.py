@@ -61,7 +61,8 @@ def _new_ballot(ballot: NewBallot, traits: Mapping[str, Any]) -> BallotRow:
                 f"A ballot's two generations must share their {trait}, "
                 f"but left has {getattr(left, trait)!r} and right {getattr(right, trait)!r}."
             )
-    return BallotRow(**vars(ballot) | {"id": new_id(), "comparison_id": ballot.comparison_id or left.comparison_id})
+    made = {"id": new_id(), "comparison_id": left.comparison_id, "created_at": now()}
+    return BallotRow(**made | {name: value for name, value in vars(ballot).items() if value is not None})
 
 
 def record_votes(

@@ -42,8 +42,12 @@ class Labels:
     @property
     def words(self) -> Words:
         """What prompts are read with."""
-        plain = tuple(name for name in self.backdrops if name not in self.grounds)
-        return Words(self.concepts, self.styles, plain, self.colours[1:], self.grounds)
+        return Words(self.concepts, self.styles, self.backgrounds, self.colours[1:], self.grounds)
+
+    @property
+    def backgrounds(self) -> tuple[str, ...]:
+        """The backdrops of one colour."""
+        return tuple(name for name in self.backdrops if name not in self.grounds)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 import time
 import uuid
@@ -24,15 +23,14 @@ from npo_core.grid import Grid, grid_requests, make_grid
 from npo_core.progress import OnStep, StepProgress
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.variants import get_variant
-from service.arena.limits import Limits, Turnstile
 from service.arena.picks import LETTERS, Pick, ballots_in_order, check_pick, pairwise_choices, panel_order, panel_pairs
+from service.arena.visitors import Visitors
 from service.errors import InputError, RefusedError
 from service.generation.adapters_in_use import AdapterShelf
 from service.generation.generation_queue import Desk, OnWait
 from service.generation.zero_gpu import comparison_seconds, grid_seconds, is_lent, lend_gpu
 from service.operations.metrics import generating, voting
 
-PARTICIPANT_ID = re.compile(r"[0-9a-f]{32}")
 REMEMBERED_COMPARISONS = 2000  # kept in memory without their pictures; older ones are read back from the store
 LONGEST_LOOK_S = 3600.0
 
@@ -114,15 +112,16 @@ class CompareService:
         store: Store,
         generator: Generator,
         shelf: AdapterShelf,
+        visitors: Visitors,
         rng: random.Random | None = None,
         desk: Desk | None = None,
-        turnstile: Turnstile | None = None,
     ) -> None:
         self._store = store
         self._generator = generator
         self._shelf = shelf
         self.desk = desk or Desk()
-        self.turnstile = turnstile or Turnstile(Limits())
+        self._visitors = visitors
+        self._turnstile = visitors.turnstile
         self._make = lend_gpu(generator.generate, partial(comparison_seconds, family=generator.family))
         self._make_grid = lend_gpu(partial(make_grid, generator), partial(grid_seconds, family=generator.family))
         self._rng = rng or random.SystemRandom()
@@ -153,20 +152,6 @@ class CompareService:
     def on_lent_gpu(self) -> bool:
         """Whether every generation runs on a GPU that is lent for it (ZeroGPU)."""
         return is_lent(self._make)
-
-    def participant(self, claimed_id: str | None) -> str:
-        """`claimed_id` if this database knows it, else a new participant's id.
-
-        Raises InputError for what is no participant's id at all, and when more new people come than there is room for.
-        """
-        if claimed_id and not (isinstance(claimed_id, str) and PARTICIPANT_ID.fullmatch(claimed_id)):
-            raise InputError(
-                f"The participant id {claimed_id!r} is none; send back the one that you were given, or leave it empty."
-            )
-        if claimed_id and self._store.has_participant(claimed_id):
-            return claimed_id
-        self.turnstile.newcomer()
-        return self._store.create_participant()
 
     def check(self, request: GenerationRequest) -> None:
         """Raises InputError for a request that cannot be made; takes no time."""
@@ -200,7 +185,7 @@ class CompareService:
         on_wait: OnWait | None,
     ) -> ComparisonView:
         self.check(request)  # before loading: a typo should not cost seconds
-        self.turnstile.generation(participant_id)
+        self._turnstile.generation(participant_id)
         order = list(range(len(request.variants)))
         self._rng.shuffle(order)
         with self.desk.turn(self._generator, on_wait):  # the versions must stay on until the pictures are made
@@ -208,6 +193,7 @@ class CompareService:
             self._generator.validate_request(request)
             in_use = self._shelf.put_on(versions, request.modality)
             made = self._make(request) if self.on_lent_gpu else self._make(request, on_step and _blind(on_step, order))
+        self._visitors.welcome(participant_id)
         comparison_id = uuid.uuid4().hex
         stored = self._store.add_generations(
             [generation_record(made, number, comparison_id) for number in range(len(made.samples))]
@@ -236,7 +222,7 @@ class CompareService:
         with generating():
             for cell in grid_requests(request, alphas, betas):
                 resolve_request(cell, self._generator.family)
-            self.turnstile.generation(participant_id)
+            self._turnstile.generation(participant_id)
             with self.desk.turn(self._generator):
                 self.load()
                 self._shelf.put_on(versions, request.modality)
@@ -252,7 +238,7 @@ class CompareService:
         with voting("compare"):
             known = self._recall(comparison_id, participant_id)
             check_pick(pick, len(known.generation_ids))
-            self.turnstile.vote(participant_id)
+            self._turnstile.vote(participant_id)
             with self._remembering:
                 if known.pick is not None and known.pick != pick:
                     raise RefusedError(

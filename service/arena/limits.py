@@ -19,7 +19,8 @@ class Limits:
     waiting: int = 12  # comparisons in line for the device, whoever asked for them
     generations_per_minute: int = 12  # of one person
     votes_per_minute: int = 120  # of one person
-    newcomers_per_minute: int = 600  # all together: each is a row in the database
+    newcomers_per_minute: int = 600  # all together: each is a row in the database, written with the first vote
+    results_every_s: int = 3  # how old the results may be that everybody reads
 
 
 SETTINGS: Mapping[str, str] = {
@@ -27,6 +28,7 @@ SETTINGS: Mapping[str, str] = {
     "NPO_GENERATIONS_PER_MINUTE": "generations_per_minute",
     "NPO_VOTES_PER_MINUTE": "votes_per_minute",
     "NPO_NEWCOMERS_PER_MINUTE": "newcomers_per_minute",
+    "NPO_RESULTS_EVERY_S": "results_every_s",
 }
 
 

@@ -79,10 +79,6 @@ class StudyService:
         )
         return StudyPair(ballot, left, right, ballot.media_type)
 
-    def owns(self, ballot_id: str, token: str) -> bool:
-        """Whether this is answered here: by the token of one who takes part, or by anybody about a study's ballot."""
-        return participant_of(token, self._secret) is not None or self._store.is_study_ballot(ballot_id)
-
     def answer(self, ballot_id: str, token: str, choice: str, response_time_s: float | None) -> StudyAnswer:
         """Records, or changes, an answer; no names are told."""
         with voting("study"):

@@ -36,9 +36,8 @@ for reason in REFUSALS:  # a counter that was never counted up is shown as 0 and
 
 
 @contextmanager
-def voting(where: str) -> Iterator[None]:
-    """Counts and times one answer: saved when the block ends, refused when it raises what is refused."""
-    started_s = time.perf_counter()
+def counting_refusals() -> Iterator[None]:
+    """Counts what the block refuses."""
     try:
         yield
     except RefusedError as error:
@@ -47,6 +46,14 @@ def voting(where: str) -> Iterator[None]:
     except TooOftenError:
         REFUSED.labels("too_often").inc()
         raise
+
+
+@contextmanager
+def voting(where: str) -> Iterator[None]:
+    """Counts and times one answer: saved when the block ends, refused when it raises what is refused."""
+    started_s = time.perf_counter()
+    with counting_refusals():
+        yield
     VOTES.labels(where).inc()
     VOTE_S.observe(time.perf_counter() - started_s)
 

@@ -16,10 +16,13 @@ from npo_core.media.files import sha256_file
 from npo_core.requests import GenerationRequest
 from npo_core.weights import save_adapter
 from service.arena.compare import CompareService
+from service.arena.limits import Limits, Turnstile
 from service.arena.pool import PoolService
 from service.arena.study import StudyService
+from service.arena.visitors import Visitors
 from service.generation.adapters_in_use import AdapterShelf
 from service.operations.health import Health
+from service.operations.shared_reads import SharedReads
 from service.services import Services
 from service.training.admin import AdminGate
 from service.training.retrain import RetrainService
@@ -34,19 +37,22 @@ def make_services(folder: Path, family: ModelFamily, generator: Generator | None
     generator = generator or Generator(family)
     store = Store(f"sqlite:///{folder / 'npo.db'}", folder)
     shelf = AdapterShelf(store, generator)
-    compare = CompareService(store, generator, shelf, random.Random(seed))
+    visitors = Visitors(store, SECRET, Turnstile(Limits()))
+    compare = CompareService(store, generator, shelf, visitors, random.Random(seed))
     return Services(
         family=family,
         store=store,
         generator=generator,
         shelf=shelf,
+        visitors=visitors,
         compare=compare,
-        pool=PoolService(store, family.name, random.Random(seed)),
+        pool=PoolService(store, family.name, visitors, random.Random(seed)),
         guide=load_guide(family.guide) if family.guide else None,
         study=StudyService(store, SECRET),
         secret=SECRET,
         retrain=RetrainService(store, family.name, folder, AdminGate("right password")),
         health=Health(store, compare.desk, compare),
+        reads=SharedReads(0.0),  # a test votes, and looks at once
     )
 
 

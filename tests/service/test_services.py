@@ -55,7 +55,7 @@ def test_open_services_reads_the_familys_vocabulary(tmp_path: Path, family: Mode
 
 
 def test_the_strip_shows_names_and_settings_and_carries_its_record(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     revealed = services.compare.vote(view.comparison_id, who, Pick("A", "B"))
     record = json.loads(strip_json(revealed))

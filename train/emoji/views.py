@@ -53,7 +53,7 @@ _SUPPORTS = np.array([CONCEPT_NAMES.index(name) for name in SUPPORTS])
 # Where the things of a layout are, in slot order: (x, y, side) in canvas widths.
 _SIDE_BY_SIDE = ((0.26, 0.52, 0.48), (0.74, 0.52, 0.48), (0.5, 0.5, 0.4))
 _TRIANGLE = ((0.27, 0.7, 0.42), (0.73, 0.7, 0.42), (0.5, 0.28, 0.42))
-_ROW = ((0.18, 0.52, 0.32), (0.5, 0.52, 0.32), (0.82, 0.52, 0.32))
+_ROW = ((0.17, 0.52, 0.3), (0.5, 0.52, 0.3), (0.83, 0.52, 0.3))
 _STANDING = ((0.5, 0.27, 0.4), (0.5, 0.7, 0.52), (0.5, 0.5, 0.4))
 _HANGING = ((0.5, 0.25, 0.42), (0.5, 0.75, 0.44), (0.5, 0.5, 0.4))
 

@@ -1,6 +1,6 @@
 """Write the words that the emoji family knows, for prompt suggestions and for pointing out unknown words.
 
-python -m train.emoji.vocabulary --out npo_core/emoji/vocabulary.json
+python -m train.emoji.vocabulary --emojibase node_modules/emojibase-data --out npo_core/emoji/vocabulary.json
 """
 
 from __future__ import annotations
@@ -9,46 +9,56 @@ import argparse
 import json
 from pathlib import Path
 
-from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
+from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, concepts
 from train.emoji.motions import PHRASES
+from train.emoji.synonyms import Meanings, read_meanings
 
 SUGGESTIONS = (
-    "a cat, 3d style",
+    "a guitar next to a fire, night sky",
     "a red apple, cartoon style",
-    "a rocket, 3d style, blue background",
-    "a castle, flat style, pink background",
+    "a cat on a chair, 3d style, night sky",
     "a blue cat, flat style",
-    "a pizza, cartoon style, yellow background",
-    "a guitar, 3d style",
+    "two dogs, 3d style, grass",
+    "a rocket, 3d style, sky",
+    "a castle, flat style, snow",
+    "a penguin next to a snowman, cartoon style, snow",
+    "a palm tree next to a sailboat, flat style, beach",
     "a purple house, cartoon style, green background",
-    "a rose, flat style",
+    "three stars, 3d style, night sky",
     "a panda, 3d style, green background",
     "a hamburger, flat style, blue background",
-    "a green dragon, cartoon style",
+    "a green dragon on a castle, cartoon style",
     "a robot, 3d style, purple background",
-    "an owl, flat style, yellow background",
-    "a pink balloon, 3d style",
-    "a sailboat, cartoon style, blue background",
+    "an owl, flat style, night sky",
+    "a pink balloon above a house, 3d style, sky",
+    "a crab, cartoon style, beach",
+    "a yellow umbrella, flat style, blue background",
+    "a red car next to a tree, flat style, grass",
 )
 
 
-def vocabulary() -> dict[str, object]:
+def vocabulary(meanings: Meanings) -> dict[str, object]:
     """The content of vocabulary.json, as npo_core.catalog.prompts.load_guide reads it."""
     return {
         "concepts": {name: group for name, (group, _) in concepts().items()},
         "styles": list(STYLES),
         "backgrounds": list(BACKGROUNDS),
+        "grounds": list(GROUNDS),
         "colours": list(COLOURS),
         "motions": list(PHRASES.values()),
         "suggestions": list(SUGGESTIONS),
+        "synonyms": meanings.exact,
+        "related": meanings.related,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("npo_core/emoji/vocabulary.json"))
+    parser.add_argument("--emojibase", type=Path, default=Path("node_modules/emojibase-data"))
     arguments = parser.parse_args()
-    arguments.out.write_text(json.dumps(vocabulary(), indent=1, ensure_ascii=False) + "\n")
+    content = vocabulary(read_meanings(arguments.emojibase))
+    arguments.out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

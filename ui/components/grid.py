@@ -77,7 +77,7 @@ def draw_grid(
         shares = parse_numbers(alphas, "The list of alphas"), parse_numbers(betas, "The list of betas")
         request = request_from_form.build_request(prompt, seed, *settings)
         count = len(grid_requests(request, *shares))
-        who = services.compare.participant(participant)
+        who = services.visitors.named(participant)
         yield message(f"Drawing {plural(count, 'picture')} in one batch…"), gr.update(interactive=False), who
         versions: dict[Role, str] = {"aligned": aligned or NEWEST, "negative": negative or NEWEST}
         made = start_apart(lambda: services.compare.grid(request, *shares, who, versions), "grid")

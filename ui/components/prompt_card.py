@@ -111,7 +111,7 @@ def _chips(guide: PromptGuide, prompt: str) -> tuple[gr.Radio, gr.Radio, gr.Radi
         )
         for label, nothing, options, value in (
             ("Style", "Any", guide.styles, request_from_form.named_style(prompt, guide)),
-            ("Background", "Any", guide.backgrounds, request_from_form.named_background(prompt, guide)),
+            ("Background", "Any", guide.backdrops, request_from_form.named_background(prompt, guide)),
             ("Motion", "None", guide.motions, request_from_form.named_motion(prompt, guide)),
         )
     )
@@ -125,8 +125,8 @@ def _wire_guide(
     words = gr.HTML(elem_id="npo-words")
     near = gr.Radio([], label="Use instead", visible=False, elem_classes="npo-chips", elem_id="npo-near")
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    style.input(request_from_form.with_style, [prompt, style], prompt, **quiet)
-    background.input(request_from_form.with_background, [prompt, background], prompt, **quiet)
+    style.input(partial(request_from_form.with_style, guide), [prompt, style], prompt, **quiet)
+    background.input(partial(request_from_form.with_background, guide), [prompt, background], prompt, **quiet)
     motion.input(partial(request_from_form.with_motion, guide), [prompt, motion], prompt, **quiet)
     near.input(request_from_form.replace_word, [prompt, near], prompt, **quiet)
     read = [style, background, motion, words, near]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from typing import Any
 
@@ -76,18 +75,19 @@ def named_style(prompt: str, guide: PromptGuide) -> str:
 
 def named_background(prompt: str, guide: PromptGuide) -> str:
     """The background that the prompt names, or ANY."""
-    kept = compose(prompt)
-    return next((colour for colour in guide.backgrounds if compose(prompt, background=colour) == kept), ANY)
+    kept = compose(prompt, grounds=guide.grounds)
+    said = (each for each in guide.backdrops if compose(prompt, background=each, grounds=guide.grounds) == kept)
+    return next(said, ANY)
 
 
-def with_style(prompt: str, style: str) -> str:
+def with_style(guide: PromptGuide, prompt: str, style: str) -> str:
     """`prompt` in another style; ANY takes it out."""
-    return compose(prompt, style="" if style == ANY else style)
+    return compose(prompt, style="" if style == ANY else style, grounds=guide.grounds)
 
 
-def with_background(prompt: str, background: str) -> str:
+def with_background(guide: PromptGuide, prompt: str, background: str) -> str:
     """`prompt` on another background; ANY takes it out."""
-    return compose(prompt, background="" if background == ANY else background)
+    return compose(prompt, background="" if background == ANY else background, grounds=guide.grounds)
 
 
 def named_motion(prompt: str, guide: PromptGuide) -> str:
@@ -132,4 +132,4 @@ def replacements(words: tuple[UnknownWord, ...]) -> list[tuple[str, str]]:
 def replace_word(prompt: str, replacement: str) -> str:
     """`prompt` after a chip of `replacements` was pressed."""
     word, _, near = replacement.partition("\t")
-    return re.sub(rf"\b{re.escape(word)}\b", lambda _: near, prompt, flags=re.IGNORECASE)
+    return prompts.replace_word(prompt, word, near)

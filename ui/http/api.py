@@ -22,11 +22,13 @@ import gradio as gr
 from collection.statistics.summary import as_json
 from collection.types import CHOICES
 from npo_core.catalog.adapter_files import Role
+from service.arena.ballot_ids import PANELS, STUDY, BallotId, read_ballot_id
 from service.arena.compare import CompareService
 from service.arena.picks import Pick
 from service.errors import INPUT_ERRORS, InputError
 from service.generation.adapters_in_use import NEWEST
 from service.generation.low_priority import start_apart
+from service.operations.metrics import counting_refusals
 from service.services import Services
 from ui.components import request_from_form
 from ui.components.html import data_uri, one_line
@@ -70,13 +72,13 @@ class Api:
             prompt, seed, negative_prompt, steps, guidance_scale, alpha, beta, scheduler, modality, frames, fps
         )
         compare.check(request)
-        who = compare.participant(participant_id)  # somebody new is written down for what can be made only
+        who = self._services.visitors.named(participant_id)
         versions: dict[Role, str] = {"aligned": aligned_version, "negative": negative_version}
         view = start_apart(lambda: compare.compare(request, who, versions), "generate").result()
         panels = [{"panel": panel.letter, "media": data_uri(panel.media, panel.media_type)} for panel in view.panels]
         return {
             "participant_id": who,
-            "ballot_id": view.comparison_id,
+            "ballot_id": str(BallotId(PANELS, view.comparison_id)),
             "choices": [*(panel["panel"] for panel in panels), WORDS_FOR_NO_DIFFERENCE],
             "prompt": view.request.prompt,
             "seed": view.request.seed,
@@ -93,13 +95,13 @@ class Api:
         """
         if study:
             return self._study_ballot(participant_id, study, held)
-        who = self._services.compare.participant(participant_id)
+        who = self._services.visitors.named(participant_id)
         pair = self._services.pool.next_ballot(who)
         if pair is None:
             return {"participant_id": who, "ballot_id": None}
         return {
             "participant_id": who,
-            "ballot_id": pair.ballot_id,
+            "ballot_id": str(pair.ballot_id),
             "choices": list(CHOICES),
             "prompt": pair.prompt,
             "left": data_uri(pair.left, pair.media_type),
@@ -116,14 +118,16 @@ class Api:
     ) -> dict[str, Any]:
         """Answers a ballot: of /next_ballot with left, right, tie, both_bad or skip; of /generate with the letter of
         the best panel (`worst` is optional) or tie. The names are in the answer, except in a study."""
-        if self._services.study.owns(ballot_id, participant_id):
-            answer = self._services.study.answer(ballot_id, participant_id, choice, response_time_s)
+        with counting_refusals():
+            asked = read_ballot_id(ballot_id)
+        if asked.kind == STUDY:
+            answer = self._services.study.answer(asked.key, participant_id, choice, response_time_s)
             return {"ballot_id": ballot_id, "choice": answer.choice, "right": answer.right}
-        if self._services.store.comparison(ballot_id):
-            return _vote_on_panels(self._services.compare, ballot_id, choice, participant_id, worst)
+        if asked.kind == PANELS:
+            return _vote_on_panels(self._services.compare, asked, choice, participant_id, worst)
         if worst:
             raise InputError(f"A worst panel, {worst!r}, was given for a ballot of two; leave it out.")
-        reveal = self._services.pool.vote(ballot_id, participant_id, choice)
+        reveal = self._services.pool.vote(asked, participant_id, choice)
         return {
             "ballot_id": ballot_id,
             "choice": reveal.choice,
@@ -171,7 +175,8 @@ class Api:
 
     def report_fault(self, study: str, participant_id: str, what: str, ballot_id: str = "") -> dict[str, Any]:
         """Notes that something failed on our side (media that did not load), so that nobody is blamed for it."""
-        self._services.study.report_fault(study, participant_id, what, ballot_id)
+        about = read_ballot_id(ballot_id).key if ballot_id else ""
+        self._services.study.report_fault(study, participant_id, what, about)
         return {"noted": True}
 
     def results(self) -> dict[str, Any]:
@@ -179,6 +184,9 @@ class Api:
 
         Of pictures and clips together, and under `by_modality` of each apart.
         """
+        return self._services.reads.get("results as JSON", self._results)
+
+    def _results(self) -> dict[str, Any]:
         apart = {modality: as_json(summary) for modality, summary in self._services.results_by_modality().items()}
         together = apart.values() if len(apart) == 1 else [as_json(self._services.results())]  # one kind is all of them
         return next(iter(together)) | {"by_modality": apart}
@@ -191,7 +199,7 @@ class Api:
             raise InputError(f"The family {family!r} is not on this machine; choose from {names}.") from None
 
     def _study_ballot(self, participant_id: str, study: str, held: str) -> dict[str, Any]:
-        pair = self._services.study.next_pair(study, participant_id, held)
+        pair = self._services.study.next_pair(study, participant_id, read_ballot_id(held).key if held else "")
         if pair is None:
             plan, _ = self._services.study.describe(study)
             part = self._services.study.part(study, participant_id)
@@ -206,7 +214,7 @@ class Api:
             }
         return {
             "participant_id": participant_id,
-            "ballot_id": pair.ballot.ballot_id,
+            "ballot_id": str(BallotId(STUDY, pair.ballot.ballot_id)),
             "prompt": pair.ballot.prompt,
             "left": data_uri(pair.left, pair.media_type),
             "right": data_uri(pair.right, pair.media_type),
@@ -219,13 +227,13 @@ class Api:
 
 
 def _vote_on_panels(
-    compare: CompareService, comparison_id: str, choice: str, participant_id: str, worst: str
+    compare: CompareService, ballot_id: BallotId, choice: str, participant_id: str, worst: str
 ) -> dict[str, Any]:
     same = choice == WORDS_FOR_NO_DIFFERENCE
     pick = Pick(best=None if same else choice, worst=worst or None, no_difference=same)
-    revealed = compare.vote(comparison_id, participant_id, pick)
+    revealed = compare.vote(ballot_id.key, participant_id, pick)
     return {
-        "ballot_id": comparison_id,
+        "ballot_id": str(ballot_id),
         "choice": choice,
         "worst": worst or None,
         "panels": {panel.letter: panel.variant for panel in revealed.panels},

@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.operations.metrics import REQUEST_S, REQUESTS
+from ui.http.pace import Pace
 
 LARGEST_BODY = 64 * 1024
 API = "/gradio_api/"
@@ -95,6 +96,7 @@ class Guard:
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app = app
         self._door = door
+        self._pace = Pace()  # a page takes longer to write than an answer to a vote
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -120,7 +122,10 @@ class Guard:
         path, method = scope["path"], scope["method"]
         if _is_too_long(path) or self._has_no_listener(scope):
             return _no(404, "There is nothing at this address."), None
-        if method in ("GET", "HEAD") and (self._is_page(path) or OPEN_TO_READ.fullmatch(path) or _is_made_here(path)):
+        if method in ("GET", "HEAD") and self._is_page(path):
+            busy = _no(429, "More people come than can be let in; try again in a moment.")
+            return None if await self._pace.turn() else busy, None
+        if method in ("GET", "HEAD") and (OPEN_TO_READ.fullmatch(path) or _is_made_here(path)):
             return None, None
         if not OPEN_TO_WRITE.fullmatch(path):
             return _no(404, "There is nothing at this address."), None

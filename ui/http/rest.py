@@ -22,9 +22,11 @@ from service.services import Services
 from ui.components.html import FAULT
 from ui.http.api import endpoints
 from ui.http.arguments import Endpoint
+from ui.http.pace import Pace
 
 MOST_ARGUMENTS = 32
 AT_ONCE = 4  # threads: more of them would only take the interpreter from each other, in the midst of transactions
+READERS_AT_ONCE = 1  # who have threads and a pace of their own
 QUEUED = "generate"  # takes seconds and has to stand in line
 
 logger = logging.getLogger(__name__)
@@ -40,13 +42,21 @@ def add_endpoints(app: FastAPI, services: Services) -> frozenset[str]:
     """Adds the address to `app`; returns the names that can be called there."""
     known = {name: endpoint for name, endpoint in endpoints(services).items() if name != QUEUED}
 
-    at_once = CapacityLimiter(AT_ONCE)
+    at_once, readers, pace = CapacityLimiter(AT_ONCE), CapacityLimiter(READERS_AT_ONCE), Pace()
 
     @app.post("/gradio_api/run/{name}")
     async def run(name: str, asked: Asked) -> JSONResponse:
-        return await to_thread.run_sync(_answer, known, name, asked.data, limiter=at_once)
+        reads = _only_reads(name, asked.data)
+        if reads and not await pace.turn():
+            return refusal(429, "More people read this than can be answered; try again in a moment.", 5)
+        return await to_thread.run_sync(_answer, known, name, asked.data, limiter=readers if reads else at_once)
 
     return frozenset(known)
+
+
+def _only_reads(name: str, arguments: list[Any]) -> bool:
+    """Whether anybody may ask for this without end: the results, a study, a first ballot."""
+    return name in ("results", "study") or (name == "next_ballot" and not any(arguments[:1]))
 
 
 def _answer(known: Mapping[str, Endpoint], name: str, arguments: list[Any]) -> JSONResponse:

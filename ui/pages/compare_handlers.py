@@ -56,7 +56,7 @@ def generate(
     try:
         request = request_from_form.build_request(prompt, seed, *settings)
         services.compare.check(request)
-        who = services.compare.participant(participant)
+        who = services.visitors.named(participant)
         versions: dict[Role, str] = {"aligned": aligned or NEWEST, "negative": negative or NEWEST}
         yield _starting(who)
         for event in follow(partial(services.compare.compare, request, who, versions)):

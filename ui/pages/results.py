@@ -68,15 +68,18 @@ def offer_studies(services: Services) -> dict[str, Any]:
 
 
 def render(services: Services, study: str = "") -> str:
-    """The page's content for the votes so far, of all or of a study."""
+    """The page's content for the votes so far, of all or of a study; drawn once in a few seconds for all readers."""
     try:
-        summaries = {"": services.results(study)} if study else services.results_by_modality()
-        progress = services.store.study_progress(study) if study else []
-        decided = decided_picks(services)
-        content = _content(services, summaries or {"": services.results()}, progress)
+        return services.reads.get(("page", services.family.name, study), lambda: _draw(services, study))
     except INPUT_ERRORS as error:
         return message(str(error), "error")
-    return content + _training(decided)
+
+
+def _draw(services: Services, study: str) -> str:
+    summaries = {"": services.results(study)} if study else services.results_by_modality()
+    progress = services.store.study_progress(study) if study else []
+    content = _content(services, summaries or {"": services.results()}, progress)
+    return content + _training(decided_picks(services))
 
 
 def decided_picks(services: Services) -> dict[str, int]:

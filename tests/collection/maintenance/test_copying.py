@@ -60,7 +60,7 @@ def test_the_copy_says_the_same_and_goes_on_as_the_original_would(filled: Store,
 def test_a_second_copy_brings_only_what_changed(filled: Store, other: Store) -> None:
     filled.copy_to(other)
     vote = next(filled.exported_votes(study="pilot"))
-    filled.answer(vote.ballot.id, vote.vote.participant_id, "tie")
+    filled.answer(vote.ballot.id, filled.participant_of_code(vote.vote.participant_id), "tie")
     copies = {copy.table: copy.written for copy in filled.copy_to(other)}
     assert copies["votes"] == 1
     assert copies["generations"] == copies["ballots"] == copies["participants"] == 0

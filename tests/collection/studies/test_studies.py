@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from collection.database.models import AssignmentRow, BallotRow, StudyPairRow, now
 from collection.errors import InputError, RefusedError
 from collection.store import Store
-from collection.types import NewBallot, Referral, StudyBallot
+from collection.types import NewBallot, StudyBallot
 from collection.votes.casting import BALLOT_LIFE
 from tests.collection.helpers import add_comparison, cast, generation
 from tests.collection.study_helpers import enrol, make_plan, make_study, take_part, variants_of
@@ -205,36 +205,6 @@ def test_after_the_deadline_nothing_is_given_out_but_answers_still_count(store: 
     store.answer(ballot.ballot_id, person, "left")
     assert store.next_study_ballot("pilot", person) is None
     assert store.totals(study="pilot").votes == 1
-
-
-WORKER, OTHER = Referral("prolific", "a" * 64, "b" * 64, "c" * 64), Referral("prolific", "d" * 64)
-
-
-def test_a_platforms_worker_is_one_person_and_only_who_began_goes_on(store: Store) -> None:
-    make_study(store)
-    first = enrol(store, referral=WORKER)
-    assert store.enrol("pilot", first.participant_id, "1", WORKER).code == first.code
-    for stranger in (None, store.create_participant(), enrol(store).participant_id):
-        with pytest.raises(RefusedError, match="go on in the browser in which it was begun"):
-            store.enrol("pilot", stranger, "1", WORKER)
-
-
-def test_two_workers_in_one_browser_are_two_people(store: Store) -> None:
-    make_study(store)
-    first = enrol(store, referral=WORKER)
-    second = store.enrol("pilot", first.participant_id, "1", OTHER)  # the browser still holds what the first was given
-    assert len({first.participant_id, second.participant_id}) == len({first.code, second.code}) == 2
-    unknown = enrol(store)
-    known_browser = store.enrol("pilot", unknown.participant_id, "1", Referral("prolific", "e" * 64))
-    assert known_browser.participant_id != unknown.participant_id
-    make_study(store, name="next")
-    assert store.enrol("next", first.participant_id, "1", WORKER).participant_id == first.participant_id
-    assert store.enrol("next", first.participant_id, "1", OTHER).participant_id != first.participant_id
-    for who in (first, second, unknown):
-        ballot = store.next_study_ballot("pilot", who.participant_id)
-        assert ballot is not None
-        store.answer(ballot.ballot_id, who.participant_id, "left")
-    assert store.verify() == []
 
 
 def test_withdrawing_takes_every_answer_back_and_frees_the_pairs(store: Store) -> None:

@@ -12,6 +12,7 @@ from npo_core.catalog.prompts import (
     compose,
     load_guide,
     named_motion,
+    replace_word,
     unknown_words,
     with_motion,
 )
@@ -54,10 +55,57 @@ def test_unknown_words_come_once_in_order_with_near_names() -> None:
 
 
 def test_at_most_three_near_names_are_given() -> None:
-    guide = PromptGuide({f"cat{letter}": "animals" for letter in "abcde"}, (), (), (), ())
-    (found,) = unknown_words("catx", guide)
+    guide = PromptGuide({f"kitten{letter}": "animals" for letter in "abcde"}, (), (), (), ())
+    (found,) = unknown_words("kittenx", guide)
     assert isinstance(found, UnknownWord)
     assert len(found.near) == 3
+
+
+MEANT = replace(
+    VOCABULARY,
+    synonyms={
+        "kitty": "cat face",
+        "fire engine": "box",
+        "🍎": "apple",
+        "🐱": "cat face",
+        "fruit": "apple",
+        "❄": "blue",
+    },
+    related={"pastry": ("ice cream", "cherries"), "🥧": ("ice cream",)},
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a kitty next to a pastry", {"kitty": ("cat face",), "pastry": ("ice cream", "cherries")}),
+        ("two kitties", {"kitties": ("cat faces",)}),
+        ("a fire engine", {"fire engine": ("box",)}),
+        ("🐱🍎🐱 🥧", {"🐱": ("cat face",), "🍎": ("apple",), "🥧": ("ice cream",)}),
+        ("🦑 ❄\ufe0f", {"🦑": (), "❄": ("blue",)}),
+        ("corns, coins and boxers", {"corns": (), "coins": (), "boxers": ()}),
+    ],
+)
+def test_other_words_phrases_and_emoji_are_pointed_out_with_what_they_mean(
+    prompt: str, expected: dict[str, tuple[str, ...]]
+) -> None:
+    assert {found.word: found.near for found in unknown_words(prompt, MEANT)} == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word", "name", "expected"),
+    [
+        ("a kitty, 3d style", "kitty", "cat", "a cat, 3d style"),
+        ("a kitty, 3d style", "kitty", "owl", "an owl, 3d style"),
+        ("An automobile on kitty", "automobile", "car", "a car on kitty"),
+        ("the fire engine", "fire engine", "fire truck", "the fire truck"),
+        ("🐱🍎", "🐱", "cat", "cat and 🍎"),
+        ("cat and 🍎, flat style", "🍎", "apple", "cat and apple, flat style"),
+        ("☁\ufe0f", "☁", "cloud", "cloud"),
+    ],
+)
+def test_a_strange_word_is_replaced_with_its_article(prompt: str, word: str, name: str, expected: str) -> None:
+    assert replace_word(prompt, word, name) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,6 +125,14 @@ def test_a_prompt_is_composed_in_the_order_of_the_training_prompts(
     prompt: str, style: str | None, background: str | None, expected: str
 ) -> None:
     assert compose(prompt, style, background) == expected
+
+
+def test_a_painted_ground_stands_alone_and_takes_the_place_of_a_background() -> None:
+    grounds = ("night sky", "snow")
+    assert compose("a cat, snow", "3d", None, grounds) == "a cat, 3d style, snow"
+    assert compose("a cat, Snow", None, "night sky", grounds) == "a cat, night sky"
+    assert compose("a cat, blue background", None, "snow", grounds) == "a cat, snow"
+    assert compose("a cat, snow", None, "", grounds) == "a cat"
 
 
 def test_composing_twice_changes_nothing() -> None:

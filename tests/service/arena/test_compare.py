@@ -21,7 +21,7 @@ from tests.service.helpers import REQUEST, make_services
 
 
 def test_a_comparison_is_stored_with_its_ballots_before_anything_is_shown(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     stored = services.store.comparison(view.comparison_id)
     assert {generation.variant for generation in stored} == set(DEFAULT_VARIANTS)
@@ -34,7 +34,7 @@ def test_a_comparison_is_stored_with_its_ballots_before_anything_is_shown(servic
 
 
 def test_panels_carry_letters_and_pictures_and_nothing_that_names_a_variant(services: Services) -> None:
-    view = services.compare.compare(REQUEST, services.compare.participant(None))
+    view = services.compare.compare(REQUEST, services.visitors.named(None))
     assert [panel.letter for panel in view.panels] == ["A", "B", "C"]
     assert {panel.media_type for panel in view.panels} == {"image/png"}
     assert set(vars(view.panels[0])) == {"letter", "media", "media_type"}
@@ -42,8 +42,8 @@ def test_panels_carry_letters_and_pictures_and_nothing_that_names_a_variant(serv
 
 
 def test_the_order_of_the_panels_is_shuffled_anew_for_every_comparison(services: Services) -> None:
-    compare = CompareService(services.store, services.generator, services.shelf, random.Random(1))
-    who = compare.participant(None)
+    compare = CompareService(services.store, services.generator, services.shelf, services.visitors, random.Random(1))
+    who = services.visitors.named(None)
     orders = set()
     for _ in range(8):
         view = compare.compare(replace(REQUEST, steps=1), who)
@@ -59,12 +59,12 @@ def test_previews_come_in_the_order_in_which_the_pictures_are_shown(services: Se
         if progress.step == progress.total_steps:  # the last preview is the picture itself
             previews.extend(progress.preview())
 
-    view = services.compare.compare(REQUEST, services.compare.participant(None), on_step=on_step)
+    view = services.compare.compare(REQUEST, services.visitors.named(None), on_step=on_step)
     assert [png_bytes(image) for image in previews] == [panel.media for panel in view.panels]
 
 
 def test_a_pick_becomes_pairwise_votes_and_is_answered_with_the_names(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     revealed = services.compare.vote(view.comparison_id, who, Pick("B", "C"))
     variant = {panel.letter: panel.variant for panel in revealed.panels}
@@ -80,7 +80,7 @@ def test_a_pick_becomes_pairwise_votes_and_is_answered_with_the_names(services: 
 
 
 def test_no_difference_is_three_ties_and_a_lone_best_says_nothing_about_the_other_two(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     for pick in (Pick(no_difference=True), Pick("A")):
         view = services.compare.compare(REQUEST, who)
         services.compare.vote(view.comparison_id, who, pick)
@@ -90,7 +90,7 @@ def test_no_difference_is_three_ties_and_a_lone_best_says_nothing_about_the_othe
 
 
 def test_the_same_pick_twice_is_one_vote(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     for _ in range(2):
         services.compare.vote(view.comparison_id, who, Pick("A", "B"))
@@ -98,7 +98,7 @@ def test_the_same_pick_twice_is_one_vote(services: Services) -> None:
 
 
 def test_another_pick_after_the_names_are_known_needs_an_undo_and_is_stored_as_not_blind(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     services.compare.vote(view.comparison_id, who, Pick("A"))
     with pytest.raises(RefusedError, match="answered already; undo"):
@@ -111,15 +111,15 @@ def test_another_pick_after_the_names_are_known_needs_an_undo_and_is_stored_as_n
 
 
 def test_an_undo_without_an_answer_is_one_sentence(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     with pytest.raises(InputError, match="no answer to take back"):
         services.compare.undo(view.comparison_id, who)
 
 
 def test_nobody_votes_on_a_comparison_that_was_shown_to_someone_else(services: Services) -> None:
-    view = services.compare.compare(REQUEST, services.compare.participant(None))
-    stranger = services.compare.participant(None)
+    view = services.compare.compare(REQUEST, services.visitors.named(None))
+    stranger = services.visitors.named(None)
     for comparison_id in (view.comparison_id, "nonsense", ""):
         with pytest.raises(RefusedError, match="was not shown to this participant"):
             services.compare.vote(comparison_id, stranger, Pick("A"))
@@ -128,7 +128,7 @@ def test_nobody_votes_on_a_comparison_that_was_shown_to_someone_else(services: S
 def test_a_comparison_outlives_a_restart_between_showing_and_voting(
     services: Services, tmp_path: Path, family: ModelFamily, generator: Generator
 ) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     restarted = make_services(tmp_path, family, generator)
     revealed = restarted.compare.vote(view.comparison_id, who, Pick("C", "A"))
@@ -139,7 +139,7 @@ def test_a_comparison_outlives_a_restart_between_showing_and_voting(
 def test_an_undo_outlives_a_restart_and_the_next_pick_is_still_not_blind(
     services: Services, tmp_path: Path, family: ModelFamily, generator: Generator
 ) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     services.compare.vote(view.comparison_id, who, Pick("A"))
     services.compare.undo(view.comparison_id, who)
@@ -149,11 +149,11 @@ def test_an_undo_outlives_a_restart_and_the_next_pick_is_still_not_blind(
 
 
 def test_a_participant_is_kept_when_known_and_made_when_not(services: Services) -> None:
-    who = services.compare.participant("")
-    assert services.compare.participant(who) == who
-    assert services.compare.participant("0" * 32) not in (who, "0" * 32), "of another database"
+    who = services.visitors.named("")
+    assert services.visitors.named(who) == who
+    assert services.visitors.named("0" * 32) not in (who, "0" * 32), "of another database"
     with pytest.raises(InputError, match="send back the one that you were given"):
-        services.compare.participant("made up")
+        services.visitors.named("made up")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_participant_is_kept_when_known_and_made_when_not(services: Services) 
 def test_a_request_that_cannot_be_made_is_one_sentence_and_stores_nothing(
     services: Services, changes: dict[str, object], words: str
 ) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     with pytest.raises(INPUT_ERRORS) as raised:
         services.compare.compare(replace(REQUEST, **changes), who)  # type: ignore[arg-type]
     assert words in str(raised.value)
@@ -180,11 +180,11 @@ def test_a_request_that_cannot_be_made_is_one_sentence_and_stores_nothing(
 
 
 def test_two_people_at_once_each_get_their_own_pictures(services: Services) -> None:
-    alone = services.compare.compare(REQUEST, services.compare.participant(None))
+    alone = services.compare.compare(REQUEST, services.visitors.named(None))
     views = {}
 
     def work(seed: int) -> None:
-        who = services.compare.participant(None)
+        who = services.visitors.named(None)
         views[seed] = services.compare.compare(GenerationRequest("a red apple", seed=seed), who)
 
     threads = [Thread(target=work, args=(seed,)) for seed in (7, 8, 9)]
@@ -197,7 +197,7 @@ def test_two_people_at_once_each_get_their_own_pictures(services: Services) -> N
 
 
 def test_votes_are_on_the_disk_when_the_names_are_told(services: Services, tmp_path: Path) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     services.compare.vote(view.comparison_id, who, Pick("A", "B"))
     with Store(f"sqlite:///{tmp_path / 'npo.db'}", tmp_path) as another:

@@ -10,7 +10,7 @@ from service.operations.metrics import REFUSED, voting
 
 def test_limits_come_from_the_environment_and_have_defaults() -> None:
     assert read_limits({}) == read_limits(dict.fromkeys(SETTINGS, "")) == Limits()
-    assert read_limits(dict.fromkeys(SETTINGS, "7")) == Limits(7, 7, 7, 7)
+    assert read_limits(dict.fromkeys(SETTINGS, "7")) == Limits(7, 7, 7, 7, 7)
     for wrong in ("0", "-1", "many", "1.5", "99999999", "٣"):
         with pytest.raises(InputError, match="give a whole number"):
             read_limits({"NPO_MAX_WAITING": wrong})

@@ -53,7 +53,7 @@ def test_a_family_that_is_not_here_opens_the_shipped_one_and_says_why(two_famili
     assert services.family.name == services.first == "emoji"
     assert services.notice.startswith("Stable Diffusion 1.5 is not complete on this machine (missing: base model")
     assert services.notice.endswith("fetch it with `python -m npo_core.weights fetch --family sd15`.")
-    assert len(services.compare.compare(REQUEST, services.compare.participant(None)).panels) == 3
+    assert len(services.compare.compare(REQUEST, services.visitors.named(None)).panels) == 3
     with pytest.raises(InputError, match="Unknown family 'sd9'"):
         lab("sd9", tmp_path)
 
@@ -63,7 +63,7 @@ def test_families_share_the_store_and_take_turns_in_memory(two_families: None, t
     assert (services.family.name, services.notice) == ("second", "")
     (other,) = services.others
     assert (other.family.name, other.store, other.first) == ("emoji", services.store, "second")
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     shown = services.compare.compare(REQUEST, who)
     assert services.generator._samplers
     other.compare.compare(REQUEST, who)
@@ -90,7 +90,7 @@ def test_what_the_safety_checker_flags_is_neither_shown_nor_stored(
 ) -> None:
     FAMILIES["flagging"] = flagging
     services = lab("flagging", tmp_path)
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     previews = []
     with pytest.raises(FlaggedError, match="flagged 3 of 3 results, so none is shown or kept"):
         services.compare.compare(REQUEST, who, on_step=lambda progress: previews.extend(progress.preview()))

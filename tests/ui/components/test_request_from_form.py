@@ -40,14 +40,26 @@ def test_the_dice_gives_seeds_that_the_form_accepts() -> None:
 
 
 def test_chips_rewrite_the_prompt_and_are_read_back_from_it(guide: PromptGuide) -> None:
-    prompt = request_from_form.with_background(request_from_form.with_style("a red apple", "flat"), "blue")
+    prompt = request_from_form.with_background(
+        guide, request_from_form.with_style(guide, "a red apple", "flat"), "blue"
+    )
     assert prompt == "a red apple, flat style, blue background"
     assert (request_from_form.named_style(prompt, guide), request_from_form.named_background(prompt, guide)) == (
         "flat",
         "blue",
     )
-    assert request_from_form.with_style(prompt, request_from_form.ANY) == "a red apple, blue background"
+    assert request_from_form.with_style(guide, prompt, request_from_form.ANY) == "a red apple, blue background"
     assert request_from_form.named_style("a red apple", guide) == request_from_form.ANY
+
+
+def test_a_painted_ground_is_a_background_among_the_others(guide: PromptGuide) -> None:
+    guide = replace(guide, grounds=("night sky", "snow"))
+    prompt = request_from_form.with_background(guide, "a red apple, snow, 3d style", "night sky")
+    assert prompt == "a red apple, 3d style, night sky"
+    assert request_from_form.named_background(prompt, guide) == "night sky"
+    assert request_from_form.with_background(guide, prompt, "blue") == "a red apple, 3d style, blue background"
+    assert request_from_form.with_style(guide, "a red apple, snow", "flat") == "a red apple, flat style, snow"
+    assert request_from_form.with_background(guide, prompt, request_from_form.ANY) == "a red apple, 3d style"
 
 
 def test_strange_words_are_named_and_a_press_on_a_near_one_replaces_it(guide: PromptGuide) -> None:

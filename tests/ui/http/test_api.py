@@ -49,7 +49,7 @@ def test_results_are_told_of_votes_that_were_imported(
     tmp_path: Path, family: ModelFamily, generator: Generator
 ) -> None:
     here, there = (make_services(tmp_path / name, family, generator) for name in ("here", "there"))
-    who = here.compare.participant(None)
+    who = here.visitors.named(None)
     view = here.compare.compare(REQUEST, who)
     here.compare.vote(view.comparison_id, who, Pick("A", "B"))
     written = EXPORTERS["pickapic"](here.store.exported_votes(), here.store.media, tmp_path / "pairs")

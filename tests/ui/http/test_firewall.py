@@ -31,7 +31,7 @@ def running(
 ) -> Iterator[tuple[Services, httpx.Client]]:
     services = make_services(tmp_path_factory.mktemp("door"), family, generator)
     fill_study(services.store, prompts=4, ballots_per_participant=4)
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     services.compare.compare(REQUEST, who)  # for the pool
     with serving(services) as address, httpx.Client(base_url=address, timeout=60) as client:
         yield services, client
@@ -143,7 +143,8 @@ def test_a_vote_that_nobody_may_give_is_refused_and_counted(running: tuple[Servi
     pair = run(client, "next_ballot", part, "pilot").json()["data"][0]
     attacks = (
         ("unknown_ballot", "0" * 32, "left", who),
-        ("unknown_ballot", ballot[:-1] + ("0" if ballot[-1] != "0" else "1"), "left", who),
+        ("unknown_ballot", f"pair-{'0' * 32}", "left", who),
+        ("not_yours", ballot[:-1] + ("0" if ballot[-1] != "0" else "1"), "left", who),
         ("not_yours", ballot, "left", stranger),
         ("forged_token", pair["ballot_id"], "left", f"{part[:-1]}x"),
         ("forged_token", pair["ballot_id"], "left", who),

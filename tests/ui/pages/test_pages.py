@@ -6,7 +6,8 @@ import gradio as gr
 import pytest
 
 from app import PAGES, build_app
-from collection.statistics.ratings import Rating, WinRate
+from collection.statistics.rates import WinRate
+from collection.statistics.strengths import Rating
 from collection.statistics.summary import Summary
 from npo_core.variants import VARIANTS
 from service.arena.picks import Pick
@@ -52,7 +53,7 @@ def test_results_without_votes_say_what_to_do(services: Services) -> None:
 
 
 def test_results_show_totals_rates_and_the_way_to_the_next_training(services: Services) -> None:
-    who = services.compare.participant(None)
+    who = services.visitors.named(None)
     view = services.compare.compare(REQUEST, who)
     services.compare.vote(view.comparison_id, who, Pick("A", "B"))
     html = results.render(services)
