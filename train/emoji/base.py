@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--art", type=Path, default=Path("data/emoji/art.npz"))
     parser.add_argument("--vae", type=Path, default=Path("npo_core/emoji/vae"))
     parser.add_argument("--work", type=Path, default=Path("data/emoji"))
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=11_700, help="6 million views at 512 a step (11,700)")
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--views-per-picture", type=int, default=VIEWS_PER_PICTURE)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from train.emoji.recipe import Stage, run, stages
 
 
@@ -35,6 +37,7 @@ def test_a_second_call_runs_only_what_was_not_done(tmp_path: Path) -> None:
     assert (tmp_path / "done/after").exists()
 
 
+@pytest.mark.slow  # seven commands, each of which imports torch
 def test_every_stage_needs_stages_that_exist_and_is_a_command_that_takes_its_flags() -> None:
     recipe = stages(Path("art.npz"), Path("jury.npz"), Path("work"), Path("out"))
     names = {stage.name for stage in recipe}
