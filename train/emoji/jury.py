@@ -163,7 +163,7 @@ def score(logits: Tensor, targets: Tensor) -> dict[str, float]:
         seen, there = logits[:, place] > 0, targets[:, place] == 1
         found[f"{name} seen"] = float(seen[there].float().mean())
         found[f"{name} on clean views"] = float(seen[clean].float().mean())
-    return {key: round(value, 4) for key, value in found.items()}
+    return {key: round(value, 4) for key, value in found.items() if value == value}  # not of what was not drawn
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
