@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,8 @@ class JuryTrainer:
         self.run.take_average()
         self.settle()
         metrics = self.measure(measured_views)
-        labels = {
-            name: list(words)
-            for name, words in zip(WORDS, (CONCEPT_NAMES, STYLES, BACKGROUNDS, COLOURS, GROUNDS), strict=True)
-        }
+        words: tuple[Iterable[str], ...] = (CONCEPT_NAMES, STYLES, BACKGROUNDS, COLOURS, GROUNDS)
+        labels = {name: list(ours) for name, ours in zip(WORDS, words, strict=True)}
         state = {
             name: value.detach().half().contiguous().cpu()
             for name, value in self.net.state_dict().items()
