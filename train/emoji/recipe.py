@@ -88,7 +88,8 @@ def run(recipe: Sequence[Stage], work: Path, pause_s: float = 1.0) -> list[str]:
     (work / "done").mkdir(parents=True, exist_ok=True)
     (work / "logs").mkdir(exist_ok=True)
     done = {stage.name for stage in recipe if (work / "done" / stage.name).exists()}
-    waiting, failed = [stage for stage in recipe if stage.name not in done], []
+    waiting = [stage for stage in recipe if stage.name not in done]
+    failed: list[str] = []
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         while True:
