@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.teachers import JuryAsTeacher
 from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, Role, adapter_file
 from npo_core.catalog.families import ModelFamily, get_family
 from npo_core.console import exit_status, hush_libraries
@@ -31,6 +32,7 @@ from train.engine.config import TrainConfig, fastest_precision
 from train.engine.files import write_json
 from train.engine.loop import train_adapter
 from train.engine.task import TrainResult
+from train.judging.jury import load_jury
 from train.judging.scorers import Scorer, load_scorer
 from train.objectives.reward import train_on_reward
 from train.pairs.pairs import PreferencePair, reverse_pairs
@@ -211,7 +213,7 @@ def train(options: argparse.Namespace) -> None:
     pairs = read_pairs(options.pairs, options.margin)
     if not pairs:
         raise InputError(f"There are no pairs in {options.pairs}; draw some (see --help).")
-    scorer = load_scorer("emoji", family)
+    scorer = JuryAsTeacher(load_jury()) if options.teacher == "jury" else load_scorer("emoji", family)
     bench = Bench(family, options.out, options.seconds, pairs, on_policy, scorer, settings)
     for name in _wanted(options.only, on_policy is not None):
         bench.train(name)
@@ -238,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = training.add_argument
     add("--pairs", type=Path, default=Path("data/emoji/pairs"), help="(%(default)s)")
     add("--on-policy", type=Path, default=Path("data/emoji/on_policy"), help="(%(default)s)")
+    add("--teacher", choices=("rater", "jury"), default="rater", help="whose gradient the reward is (%(default)s)")
     add("--margin", type=float, default=0.5, help="least difference of scores in a pair (%(default)s)")
     add("--seconds", type=float, default=120.0, help="that each is trained (%(default)s)")
     add("--batch-size", type=int, default=64, help="pairs a step (%(default)s)")

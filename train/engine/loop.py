@@ -108,7 +108,8 @@ def train_objective(
 
 def base_facts(pipeline: Any) -> dict[str, Any]:
     """What the records say of the base. empty_prompt is there for SDXL alone, whose runs once encoded it."""
-    facts = {"base": base_name(pipeline), "base_unet_sha256": hash_weights(pipeline.unet)}
+    predicts = pipeline.scheduler.config.get("prediction_type", "epsilon")
+    facts = {"base": base_name(pipeline), "base_unet_sha256": hash_weights(pipeline.unet), "prediction_type": predicts}
     return {**facts, "empty_prompt": "zeros"} if samples_with_zeros(pipeline) else facts
 
 
