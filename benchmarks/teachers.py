@@ -25,7 +25,7 @@ from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
 from npo_core.sampling.pipelines import load_pipeline
 from train.engine.files import replacing
-from train.judging.jury import Jury, load_jury, named_concepts, to_side
+from train.judging.jury import Jury, load_jury, to_side
 
 DECODED_AT_ONCE = 32
 
@@ -47,8 +47,8 @@ class JuryAsTeacher:
         jury = self._jury
         logits = jury.net.to(pixels.device)(to_side(pixels / 2 + 0.5))
         logs = functional.logsigmoid(logits)  # (B, concepts + 1 + flaws)
-        things = [logs[row, named_concepts(prompt, jury.concepts)].sum() for row, prompt in enumerate(prompts)]
-        return logs[:, len(jury.concepts)] + torch.stack(things)
+        things = [logs[row, jury.named(prompt)].sum() for row, prompt in enumerate(prompts)]
+        return logs[:, len(jury.words.concepts)] + torch.stack(things)
 
     @property
     def _device(self) -> torch.device:

@@ -122,6 +122,7 @@ def run(options: argparse.Namespace) -> None:
         aligned=adapter_file(options.aligned, "aligned") if options.aligned else None,
         negative=adapter_file(options.negative, "negative") if options.negative else None,
         routing=options.routing,
+        safety=not options.no_safety_checker,
     )
     resolved = resolve_request(request, family.at_shares(generator.shares(request.modality)))
     shares = _grid_shares(options.grid_alpha, options.grid_beta, resolved)

@@ -21,7 +21,7 @@ from npo_core.routing.batch import Recording, RoutedBatch
 from npo_core.routing.execution import STREAMED_SETS, WEIGHT_SETS, Routing, check_routing, choose_routing
 from npo_core.routing.layers import KINDS
 from npo_core.variants import Mix
-from npo_core.weights import AdapterWeights, FullWeights, LowRankWeights, merged
+from npo_core.weights import AdapterWeights, FullWeights, LowRankWeights, contained, merged
 
 
 def guided_rows(pairs: Sequence[tuple[Mix, Mix]], guidance_scale: float) -> list[Mix]:
@@ -86,7 +86,9 @@ class RoutedUNet(nn.Module):
                 and self._forced_routing in (WEIGHT_SETS, STREAMED_SETS)
             ):
                 weights = merged(self.unet, weights.to(self.device))
-            given[role] = weights.to(dtype=self.dtype) if isinstance(weights, LowRankWeights) else self._own(weights)
+            given[role] = (
+                self._own(weights) if isinstance(weights, FullWeights) else contained(weights.to(dtype=self.dtype))
+            )
         if any(isinstance(each, FullWeights) for each in (weights, self._adapters.get(role))):
             self.forget_recording()  # it would keep the set that is gone
         full_bytes = sum(each.size_bytes for each in given.values() if isinstance(each, FullWeights))

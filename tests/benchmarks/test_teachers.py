@@ -19,7 +19,7 @@ def test_a_score_is_the_jury_s_own_answer_and_a_gradient_reaches_the_pixels(tmp_
     jury = load_jury(random_jury(tmp_path))
     pixels = torch.rand(2, 3, 64, 64)
     found = jury.look(pixels)
-    apple, rocket = (jury.concepts.index(name) for name in ("apple", "rocket"))
+    apple, rocket = (jury.words.concepts.index(name) for name in ("apple", "rocket"))
     named = functional.logsigmoid(found.concepts)[[0, 1], [apple, rocket]]
     expected = functional.logsigmoid(found.clean) + named
     asked = (2 * pixels - 1).requires_grad_(True)
