@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmarks.teachers import JuryAsTeacher, rescore
+from benchmarks.negatives.teachers import JuryAsTeacher, rescore
 from tests.tiny import tiny_pipeline
 from tests.train.judging.protocol.helpers import random_jury
 from train.judging.jury import load_jury

@@ -1,6 +1,6 @@
 """The jury in the rater's place as the teacher: would another judge have taught the same order?
 
-    python -m benchmarks.teachers --pairs data/emoji/pairs --out data/emoji/pairs_by_jury
+    python -m benchmarks.negatives.teachers --pairs data/emoji/pairs --out data/emoji/pairs_by_jury
     python -m benchmarks.negatives train --teacher jury --pairs data/emoji/pairs_by_jury --out out/by_jury
 
 The same pictures, scored anew. In this one experiment the jury teaches, so that what it says of the result counts for
@@ -80,7 +80,7 @@ def rescore(pairs: Path, out: Path, teacher: JuryAsTeacher, vae: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.teachers", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.negatives.teachers", description=__doc__.split("\n")[0])
     parser.add_argument("--pairs", type=Path, default=Path("data/emoji/pairs"), help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("data/emoji/pairs_by_jury"), help="(%(default)s)")
     options = parser.parse_args(arguments)
