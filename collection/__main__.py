@@ -2,7 +2,8 @@
 
 COMMAND is one of init, stats, export, import, study, participants, adapters, backup, copy-to, verify
 
-Every command takes --database-url and --data-dir. Exit codes: 0 done, 1 `verify` found problems, 2 wrong input.
+Every command takes --database-url and --data-dir. Exit codes: 0 done, 1 `verify` found problems or a copy lacks files
+that are missing here, 2 wrong input.
 """
 
 from __future__ import annotations
@@ -198,19 +199,28 @@ ADAPTER_ACTIONS: dict[str, Callable[[Store, argparse.Namespace], None]] = {
 
 
 def backup(args: argparse.Namespace) -> int:
-    """Copy the database, while in use, and its media files to a folder."""
+    """Copy the database, while in use, and what belongs to it to a folder: media, adapters, the signing secret."""
+    problems: list[str] = []
     with _open(args) as store:
-        target = store.backup(args.folder)
+        target = store.backup(args.folder, problems.append)
     print(f"Backed up to {target}.")
-    return 0
+    return _told(problems)
 
 
 def copy_to(args: argparse.Namespace) -> int:
-    """Copy everything to another database, and check it; may be repeated, and goes on where it broke off."""
+    """Copy everything to another database, all or nothing, and check it; made again it brings what changed."""
+    problems: list[str] = []
     with _open(args) as store, Store(args.url, args.to_data_dir or args.data_dir) as target:
-        store.copy_to(target, print)
+        store.copy_to(target, print, problems.append)
     print(f"{shown(target.url)} holds the same. Set NPO_DATABASE_URL to it.")
-    return 0
+    return _told(problems)
+
+
+def _told(problems: Sequence[str]) -> int:
+    """Says which files no copy can have; returns the exit code."""
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def verify(args: argparse.Namespace) -> int:

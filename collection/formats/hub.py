@@ -27,8 +27,8 @@ def push_to_hub(exported: Path, dataset: str, *, public: bool = False) -> str:
             api.upload_file(repo_id=dataset, repo_type="dataset", path_or_fileobj=exported, path_in_repo=exported.name)
     except Exception as error:  # the client raises what its own libraries do
         raise InputError(
-            f"The data set {dataset!r} cannot be written ({_reason(error)}); the export is kept in {exported}; check the "
-            "name (owner/name), the network and that HF_TOKEN may write to it."
+            f"The data set {dataset!r} cannot be written ({_reason(error)}); the export is kept in {exported}; check "
+            "the name (owner/name), the network and that HF_TOKEN may write to it."
         ) from None
     return str(address)
 

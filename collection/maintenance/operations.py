@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +16,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import undefer
 
 from collection.database import sql
-from collection.database.faults import clear_errors, patient, shown
+from collection.database.faults import patient, shown
 from collection.database.models import (
     LATENTS_DTYPE,
+    AdapterRow,
     BallotRow,
     EnrolmentRow,
     GenerationRow,
@@ -26,7 +29,8 @@ from collection.database.models import (
 from collection.database.people import OURS, keys_in, outside_name
 from collection.errors import InputError
 from collection.maintenance.backups import copy_database
-from collection.maintenance.copying import Progress, TableCopy, copy_tables
+from collection.maintenance.belongings import SECRET_FILE, Tell, copy_belongings, make_folder, problem_of
+from collection.maintenance.copying import Progress, TableCopy, copy_tables, refuse_strangers
 from collection.maintenance.erasures import Erasures
 from collection.maintenance.imports import ImportReport, Records, import_records
 from collection.media.folder import MediaFiles, content_name
@@ -36,6 +40,8 @@ from collection.types import (
 )
 from collection.votes.comparisons import wrong_comparisons
 from collection.votes.vote_counts import counted, wrong_tallies
+
+logger = logging.getLogger(__name__)
 
 
 class Upkeep(Erasures):
@@ -101,42 +107,73 @@ class Upkeep(Erasures):
         with self.writing() as session:
             return import_records(session, self.media, records)
 
-    def backup(self, folder: Path | str) -> Path:
-        """Copies the database, while in use, to FOLDER/npo.db (PostgreSQL: npo.dump), and the media files not yet
-        there; returns the copy. See backups.py for the way back.
+    def backup(self, folder: Path | str, tell: Tell = logger.warning) -> Path:
+        """Copies the database, while in use, to FOLDER/npo.db (PostgreSQL: npo.dump), with the media files not yet
+        there, the trained adapters, the signing secret and the list of erased people; returns the copy. FOLDER is then
+        a data folder. See backups.py for the way back.
 
-        The copy is one moment of the database, checked, and replaces an older one only when whole.
+        The copy is one moment of the database, checked, and replaces an older one only when whole; a backup that fails
+        leaves nothing of itself. tell: is told which files are missing or damaged here, which no copy can have.
         """
+        folder = Path(folder)
         try:
-            part, target = copy_database(self.url, self._engine, Path(folder))
-            # after the rows that need them, which may have become more meanwhile
-            copy_media(self.media, MediaFiles(target.parent / "media"))
-            part.replace(target)
+            with ExitStack() as undo:
+                part, target = copy_database(self.url, self._engine, folder, undo)
+                # after the rows that need them, which may have become more meanwhile
+                self._copy_files(MediaFiles(folder / "media"), folder, undo, tell)
+                part.replace(target)
+                undo.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"The backup cannot be written to {folder} ({error}); give another folder.") from None
         return target
 
-    def copy_to(self, target: Upkeep, progress: Progress = lambda line: None) -> list[TableCopy]:
-        """Brings everything to `target`, media files too where it keeps its own; see copying.py.
+    def copy_to(
+        self, target: Upkeep, progress: Progress = lambda line: None, tell: Tell = logger.warning
+    ) -> list[TableCopy]:
+        """Brings everything to `target`, files too where it keeps its own, or nothing; see copying.py.
 
-        InputError where both are the same database, or the two differ in the end.
+        tell: is told which files are missing or damaged here. InputError where both are the same database, the target
+        has something else in it, or the two differ in the end.
         """
         if self.url == target.url:
             raise InputError(f"{shown(self.url)} cannot be copied to itself; give the URL of another database.")
-        self._take_over_erasures(target.erased_people() - self.erased_people())
-        copy_media(self.media, target.media)
-        with clear_errors(target.url, opening=True), clear_errors(self.url, opening=True):
-            return copy_tables(self._engine, target._engine, progress)
+        self._share_erasures(target)
+        refuse_strangers(self._engine, target._engine)
+        self.honour_erasures(target.erased_people() - self.erased_people())
+        try:
+            with ExitStack() as undo:
+                self._copy_files(target.media, target.data_dir, undo, tell)
+                copies = copy_tables(self._engine, target._engine, progress)
+                undo.pop_all()
+        except OSError as error:
+            raise InputError(
+                f"The files cannot be written to {target.data_dir} ({error}), so nothing was copied; give another one."
+            ) from None
+        return copies
 
-    def _take_over_erasures(self, names: set[str]) -> None:
-        """Lists here who was erased at the target; InputError where somebody of them is still here."""
-        back = self.people_among(names)
+    def _copy_files(self, media: Media, data_dir: Path, undo: ExitStack, tell: Tell) -> None:
+        with self.reading() as session:
+            made = session.execute(select(GenerationRow.media_sha256, GenerationRow.media_type).distinct())
+            names = [content_name(sha256, media_type) for sha256, media_type in made]
+            adapters = [row.to_record() for row in session.scalars(select(AdapterRow))]
+        if isinstance(media, MediaFiles):
+            make_folder(media.folder, undo)
+        copy_media(self.media, media, names, undo, tell)
+        if data_dir.resolve() != self.data_dir.resolve():
+            make_folder(data_dir, undo)
+            copy_belongings(self.data_dir, data_dir, adapters, undo, tell)
+
+    def _share_erasures(self, target: Upkeep) -> None:
+        """Deletes at the target who was erased here; InputError where it is the other way round."""
+        back = self.people_among(target.erased_people() - self.erased_people())
         if back:
             raise InputError(
-                f"At the target {len(back)} people were erased who are still here, and a copy would bring them back; run "
-                f"`python -m collection participants erase {self.outside_name(back[0])}` here, and copy again."
+                f"At the target {len(back)} people were erased who are still here, and a copy would bring them back; "
+                f"run `python -m collection participants erase {self.outside_name(back[0])}` here, and copy again."
             )
-        self.honour_erasures(names)
+        names = self.erased_people() - target.erased_people()
+        if target.people_among(names):
+            target.honour_erasures(names)
 
     def verify(self) -> list[str]:
         """What is wrong with the database and its media files, a sentence each; nothing is changed."""
@@ -158,6 +195,13 @@ class Upkeep(Erasures):
             for row in rows:
                 expected.add(content_name(row.media_sha256, row.media_type))
                 problems += _problems_of(row, self.media)
+            adapters = [row.to_record() for row in session.scalars(select(AdapterRow))]
+            signed = session.scalar(select(EnrolmentRow.id).where(EnrolmentRow.worker_hash.is_not(None)).limit(1))
+        problems += [problem for adapter in adapters if (problem := problem_of(adapter, self.data_dir))]
+        if signed is not None and not (self.data_dir / SECRET_FILE).exists():
+            problems.append(
+                f"The secret {self.data_dir / SECRET_FILE} is missing: who takes part in a study is not known again."
+            )
         strangers = (self.media.where(name) for name in self.media.names() if name not in expected)
         return problems + [f"No generation knows the media file {place}." for place in strangers]
 
