@@ -30,9 +30,9 @@ def train(options: argparse.Namespace) -> None:
     """Trains the rivals that were asked for; raises InputError."""
     hush_libraries()
     family = get_family("emoji")
-    on_policy = read_pairs(options.on_policy, options.margin) if options.on_policy.is_dir() else None
+    on_policy = read_pairs([options.on_policy], options.margin, 1) if options.on_policy.is_dir() else None
     settings = {"batch_size": options.batch_size, "learning_rate": options.learning_rate, "beta_dpo": options.beta_dpo}
-    pairs = read_pairs(options.pairs, options.margin)
+    pairs = read_pairs([options.pairs], options.margin, options.pairs_per_prompt)
     if not pairs:
         raise InputError(f"There are no pairs in {options.pairs}; draw some (see --help).")
     scorer = JuryAsTeacher(load_jury()) if options.teacher == "jury" else load_scorer("emoji", family)
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--on-policy", type=Path, default=Path("data/emoji/on_policy"), help="(%(default)s)")
     add("--teacher", choices=("rater", "jury"), default="rater", help="whose gradient the reward is (%(default)s)")
     add("--margin", type=float, default=0.5, help="least difference of scores in a pair (%(default)s)")
+    add("--pairs-per-prompt", type=int, default=2, help="best against worst, second against second worst (%(default)s)")
     add("--seconds", type=float, default=120.0, help="that each is trained (%(default)s)")
     add("--batch-size", type=int, default=64, help="pairs a step (%(default)s)")
     add("--learning-rate", type=float, default=2e-4, help="(%(default)s)")
