@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from npo_core.catalog.scenes import Words
 from train.emoji.art import load_art
 from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
 from train.emoji.flaws import FLAW_NAMES
@@ -108,10 +109,8 @@ class JuryTrainer:
         self.run.take_average()
         self.settle()
         metrics = self.measure(measured_views)
-        labels = {
-            name: list(words)
-            for name, words in zip(WORDS, (CONCEPT_NAMES, STYLES, BACKGROUNDS, COLOURS, GROUNDS), strict=True)
-        }
+        words = Words(CONCEPT_NAMES, STYLES, tuple(BACKGROUNDS), tuple(COLOURS), tuple(GROUNDS))
+        labels = {name: getattr(words, name) for name in WORDS}
         state = {
             name: value.detach().half().contiguous().cpu()
             for name, value in self.net.state_dict().items()
