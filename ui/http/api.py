@@ -19,7 +19,7 @@ from typing import Any
 
 import gradio as gr
 
-from collection.statistics.summary import as_json
+from collection.statistics.report import as_json
 from collection.types import CHOICES
 from npo_core.catalog.adapter_files import Role
 from service.arena.ballot_ids import PANELS, STUDY, BallotId, read_ballot_id
