@@ -123,7 +123,9 @@ def run(options: argparse.Namespace) -> None:
     shares = _grid_shares(options.grid_alpha, options.grid_beta, resolved)
     for cell in grid_requests(request, *shares) if shares else ():
         resolve_request(cell, family)
-    generator = Generator(family, aligned=aligned, negative=negative, routing=options.routing)
+    generator = Generator(
+        family, aligned=aligned, negative=negative, routing=options.routing, safety=not options.no_safety_checker
+    )
     _make_folder(options.out)
     hush_libraries()
     on_step = _show_progress if sys.stderr.isatty() else None

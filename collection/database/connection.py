@@ -40,6 +40,7 @@ class Database:
         Raises InputError for an unknown scheme, a place that cannot be written, a file that is no database.
         """
         self.url = check_url(url)
+        self.data_dir = Path(data_dir)
         self.media = open_media(data_dir, media_url)
         self._engine = open_engine(self.url, create=create)
         self._turn = threading.Lock() if self.url.get_backend_name() == "sqlite" else None

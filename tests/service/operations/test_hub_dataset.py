@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from collection.__main__ import main
 from collection.database.people import SECRET_VARIABLE
 from collection.store import Store
 from npo_core.catalog.families import ModelFamily
@@ -114,3 +115,32 @@ def test_a_hub_that_is_down_is_told_at_the_start_and_outlived_later(
     push(backup)
     assert restore(fresh_store(tmp_path, "later"), DATASET, tmp_path / "later mirror") == 6
     backup.stop()
+
+
+def test_who_was_erased_is_not_brought_back_by_any_start(
+    hub: LocalHub, services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data set still holds the votes, as after an erasure while no app runs."""
+    _, who = vote(services)
+    backup = keep_votes(services.store, DATASET, tmp_path / "mirror", every_minutes=60)
+    push(backup)
+    backup.stop()
+    erase = ["participants", "erase", who, "--hub-dataset", DATASET, "--database-url", str(services.store.url)]
+    erase += ["--data-dir", str(services.store.data_dir)]
+    hub.down = True
+    assert main(erase) == 2
+    told = capsys.readouterr().err
+    assert "could not be told" in told
+    assert f"participants erase {services.store.outside_name(who)}" in told
+    assert services.store.totals().votes == 0
+    hub.down = False
+    assert main(erase) == 0
+    assert "was erased before" in capsys.readouterr().out
+    again = fresh_store(tmp_path, "second")
+    assert restore(again, DATASET, tmp_path / "second mirror") == 0
+    assert again.totals().votes == 0
+    second = keep_votes(again, DATASET, tmp_path / "second mirror", every_minutes=60)
+    push(second)
+    second.stop()
+    assert not any(file.stat().st_size for file in files(hub)), "the rows are gone from the data set too"
+    assert restore(fresh_store(tmp_path, "third"), DATASET, tmp_path / "third mirror") == 0

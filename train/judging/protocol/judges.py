@@ -15,7 +15,7 @@ from npo_core.emoji.scorer import load_scorer
 from npo_core.errors import InputError
 from npo_core.media.files import sha256_file
 from train.judging.features import Features
-from train.judging.jury import WEIGHTS, load_jury, named_concepts
+from train.judging.jury import WEIGHTS, load_jury
 from train.judging.plain import MEASURES
 
 Columns = dict[str, np.ndarray]
@@ -63,7 +63,7 @@ class Judges:
         logs, best = functional.logsigmoid(findings.concepts), findings.concepts.argmax(1).tolist()
         things, found, top1 = [], [], []
         for row, prompt in enumerate(prompts):
-            named = named_concepts(prompt, self.jury.concepts)
+            named = self.jury.named(prompt)
             things.append(float(logs[row, named].mean()) if named else np.nan)
             found.append(float((findings.concepts[row, named] > 0).all()) if named else np.nan)
             top1.append(float(best[row] in named) if named else np.nan)
