@@ -105,6 +105,10 @@ def test_downloads_are_whole_files(voted: Services) -> None:
         "votes-over-time.svg",
         "results.json",
     ]
+    assert len(summary.by_category) > 1
+    for rates in summary.by_category.values():
+        assert {rate.people for rate in rates} == {3}, "votes of one person hang together in a category too"
+        assert all(rate.low is not None for rate in rates)
     told = json.loads(json.dumps(as_json(summary)))
     assert {"power", "by_category", "by_hour", "best_prompts", "methodology", "agreement"} <= set(told)
 
