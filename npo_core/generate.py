@@ -33,13 +33,12 @@ from npo_core.grid import Grid, grid_requests, make_grid
 from npo_core.media.files import (
     CLIP_EXPORTS,
     SUFFIXES,
-    clips_side_by_side,
     mp4_bytes,
     open_clip,
     open_image,
     png_bytes,
-    side_by_side,
 )
+from npo_core.media.layout import clips_side_by_side, side_by_side
 from npo_core.progress import StepProgress
 from npo_core.requests import ResolvedRequest, parse_numbers, resolve_request
 from npo_core.routing.execution import ROUTINGS

@@ -11,7 +11,7 @@ from typing import Any
 
 from npo_core.catalog.adapter_files import AdapterFile
 from npo_core.generator import GenerationRequest, Generator
-from train.judging.grids import draw_grid
+from npo_core.media.layout import draw_grid
 from train.judging.scorers import Scorer
 from train.judging.scoring import Scored, Values, compare, score_requests, summarise
 

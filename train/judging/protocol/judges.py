@@ -28,7 +28,9 @@ FLAW = "flaw: "
 class Judges:
     """All of them, on one device. Raises InputError where the family has no rater, or there is no jury."""
 
-    def __init__(self, family: ModelFamily, device: torch.device | str = "cpu", features: bool = True) -> None:
+    def __init__(
+        self, family: ModelFamily, device: torch.device | str = "cpu", features: bool = True, jury: Path = WEIGHTS
+    ) -> None:
         """features: False leaves out the network of others, and with it KID and diversity."""
         if family.scorer is None:
             raise InputError(
@@ -36,9 +38,9 @@ class Judges:
             )
         self._rater = load_scorer(family.scorer)
         self._rater.net.to(device)
-        self.jury = load_jury(WEIGHTS, device)
+        self.jury = load_jury(jury, device)
         self._features = Features(device) if features else None
-        self.identity = [sha256_file(WEIGHTS), features]
+        self.identity = [sha256_file(jury), features]
         self.rater_identity = sha256_file(Path(family.scorer))
 
     def rate(self, pixels: Tensor, prompts: Sequence[str]) -> Columns:
