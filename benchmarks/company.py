@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from statistics import median
 
-from npo_core.threads import settle_threads
+from npo_core.process import settle_threads
 
 NEIGHBOURS = (0, 1, 2)
 OURS: dict[str, str] = {}
@@ -102,6 +102,7 @@ def measure(repeats: int, steps: int) -> dict[str, list[float]]:
                 rounds = [{way: worker.seconds() for way, worker in workers.items()} for _ in range(repeats)]
             for way in WAYS:
                 medians[way].append(median(each[way] for each in rounds))
+                print(f"{count} neighbours, {way}: {medians[way][-1]:.2f} s", file=sys.stderr, flush=True)
     return medians
 
 
