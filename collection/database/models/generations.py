@@ -18,6 +18,7 @@ from collection.database.models.base import Base, new_id, now
 from collection.types import (
     Generation,
 )
+from collection.votes.contenders import contender_id, traits_of
 
 LATENTS_DTYPE: Final = np.dtype("<f2")  # little-endian float16, whatever machine reads it back
 
@@ -26,7 +27,7 @@ class GenerationRow(Base):
     """One picture or clip and everything needed to make it again; the media file lies beside the database."""
 
     __tablename__ = "generations"
-    __table_args__ = (Index(None, "comparison_id"), Index(None, "media_sha256"))
+    __table_args__ = (Index(None, "comparison_id"), Index(None, "media_sha256"), Index(None, "contender", "created_at"))
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     comparison_id: Mapped[str]
@@ -57,6 +58,7 @@ class GenerationRow(Base):
     latents: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     latents_shape: Mapped[str | None]  # "8x16x16"
     created_at: Mapped[datetime] = mapped_column(default=now)
+    contender: Mapped[str] = mapped_column(server_default="")  # see contenders.py
 
     @classmethod
     def from_record(cls, record: Generation) -> GenerationRow:
@@ -67,6 +69,7 @@ class GenerationRow(Base):
             | {
                 "id": record.id or new_id(),
                 "created_at": record.created_at or now(),
+                "contender": contender_id(traits_of(values)),
                 "latents": None if record.latents is None else pack_latents(record.latents),
                 "latents_shape": None if record.latents is None else "x".join(map(str, record.latents.shape)),
             }
@@ -79,7 +82,7 @@ class GenerationRow(Base):
         return Generation(**fields, media=None, latents=latents)
 
 
-_GENERATION_COLUMNS = frozenset(GenerationRow.__table__.columns.keys()) - {"latents"}
+_GENERATION_COLUMNS = frozenset(GenerationRow.__table__.columns.keys()) - {"latents", "contender"}
 
 
 class ComparisonRow(Base):

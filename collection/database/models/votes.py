@@ -146,7 +146,7 @@ class VoteRow(Base):
 
 
 class TallyRow(Base):
-    """How the votes that count (see tallies.py) came out: what makes results cost the same for a million votes.
+    """How the votes that count (see vote_counts.py) came out: what makes results cost the same for a million votes.
 
     Every such vote is counted once in each dimension; `key` is the participant, the comparison or the hour.
     """
@@ -160,8 +160,11 @@ class TallyRow(Base):
     family: Mapped[str] = mapped_column(primary_key=True)
     modality: Mapped[str] = mapped_column(primary_key=True)
     blind: Mapped[bool] = mapped_column(primary_key=True)
+    category: Mapped[str] = mapped_column(primary_key=True)  # of a study's prompt, "" elsewhere
     variant_a: Mapped[str] = mapped_column(primary_key=True)  # before variant_b in the alphabet
     variant_b: Mapped[str] = mapped_column(primary_key=True)
+    contender_a: Mapped[str] = mapped_column(primary_key=True)
+    contender_b: Mapped[str] = mapped_column(primary_key=True)
     wins_a: Mapped[int]
     wins_b: Mapped[int]
     ties: Mapped[int]
