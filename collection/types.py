@@ -228,11 +228,6 @@ class ExportedVote:
     left: Generation
     right: Generation
 
-    @property
-    def counts(self) -> bool:
-        """Whether it says something: not a skip, a repeat or a check, not flagged."""
-        return self.vote.choice != "skip" and self.vote.flag is None and self.ballot.kind == "normal"
-
 
 @dataclass(frozen=True)
 class StudyItem:

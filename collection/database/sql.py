@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Select, bindparam, case, cast, func, or_, select
-from sqlalchemy.orm import aliased
 
 from collection.database.models import (
     AssignmentRow,
@@ -20,10 +19,8 @@ from collection.database.models import (
     VoteRow,
 )
 from collection.types import TallyDimension
-from collection.votes.vote_counts import OUTCOMES
-
-LeftRow = aliased(GenerationRow, name="left_generation")
-RightRow = aliased(GenerationRow, name="right_generation")
+from collection.votes.vote_counts import OUTCOMES, LeftRow, RightRow
+from collection.votes.which_count import LEFT_OUT
 
 VOTES = TallyRow.wins_a + TallyRow.wins_b + TallyRow.ties + TallyRow.both_bad
 
@@ -31,10 +28,8 @@ MOST_CANDIDATES: Final = 50  # comparisons that the next ballot is drawn from
 
 # Why a vote is no training pair, in the order in which the reasons are looked for.
 DROP_REASONS = (
-    "flagged",
-    "repeat_or_check",
+    *(reason.name for reason in LEFT_OUT),
     "not_blind",
-    "skip",
     "tie",
     "both_bad",
     "missing_latents",
@@ -164,10 +159,11 @@ def outcomes(
     modality: str | None = None,
     blind_only: bool = True,
     study: str | None = None,
+    of: Literal["variant", "contender"] = "variant",
 ) -> Select[Any]:
-    """(*per, variant_a, variant_b, wins_a, wins_b, ties, both_bad, left_wins) of the votes that count, from the count
-    table alone: the cost does not depend on how many votes there are."""
-    pair = (TallyRow.variant_a, TallyRow.variant_b)
+    """(*per, a, b, wins_a, wins_b, ties, both_bad, left_wins) of the votes that count, a and b being variants or
+    contenders, from the count table alone: the cost does not depend on how many votes there are."""
+    pair = (getattr(TallyRow, f"{of}_a"), getattr(TallyRow, f"{of}_b"))
     sums = [func.sum(getattr(TallyRow, name)).label(name) for name in OUTCOMES]
     return (
         select(*per, *pair, *sums)
@@ -203,10 +199,9 @@ def modalities(family: str | None) -> Select[str]:
 def drop_reason(blind_only: bool) -> ColumnElement[str | None]:
     """Which of DROP_REASONS keeps a vote out of training, NULL for a usable pair."""
     return case(
-        (VoteRow.flag.is_not(None), "flagged"),
-        (VoteRow.kind != "normal", "repeat_or_check"),
+        *((reason.in_sql, reason.name) for reason in LEFT_OUT),
         *([(VoteRow.blind.is_(False), "not_blind")] if blind_only else []),
-        (VoteRow.choice.in_(("skip", "tie", "both_bad")), VoteRow.choice),
+        (VoteRow.choice.in_(("tie", "both_bad")), VoteRow.choice),
         (or_(LeftRow.latents_shape.is_(None), RightRow.latents_shape.is_(None)), "missing_latents"),
         (LeftRow.latents_shape != RightRow.latents_shape, "different_shapes"),
         else_=None,

@@ -41,6 +41,10 @@ def test_generate_vote_and_results_work_from_a_script(client: Client) -> None:
     names = client.predict(shown["ballot_id"], "B", shown["participant_id"], "C", api_name="/vote")
     assert set(names["panels"].values()) == set(DEFAULT_VARIANTS)
     after = client.predict(api_name="/results")
+    known = {contender["id"]: contender for contender in after["contenders"]}
+    for rate in after["win_rates"]:
+        assert known[rate["contender_a"]]["variant"] == rate["variant_a"]
+        assert (rate["low"], rate["missing"]) == (None, "2 more people"), "one person's votes have no interval"
     assert after["totals"]["votes"] == before + 3
     assert after["by_modality"]["image"]["totals"]["votes"] == before + 3
 
