@@ -32,6 +32,7 @@ from train.engine.loop import train_adapter
 from train.network.models import sampling_precision
 from train.objectives.losses import LOSSES
 from train.pairs.pairs import PreferencePair, reverse_pairs
+from train.pairs.ranking import best_against_worst
 
 PICTURES_PER_FILE = 128
 MARGIN = 0.5  # the least difference of log-probabilities that counts as a preference
@@ -101,11 +102,10 @@ def read_pairs(folders: Sequence[Path], margin: float, per_prompt: int) -> list[
             prompts, latents, scores = arrays["prompts"], arrays["latents"], arrays["scores"]
         starts = np.flatnonzero(np.r_[True, prompts[1:] != prompts[:-1]])
         for start, end in zip(starts, (*starts[1:], len(prompts)), strict=True):
-            ranked = start + np.argsort(scores[start:end])[::-1]
-            for better, worse in zip(ranked[:per_prompt], ranked[::-1][:per_prompt], strict=True):
-                if scores[better] - scores[worse] > margin:
-                    source = f"{file.parent.name}/{file.stem}#{better}>{worse}"
-                    pairs.append(PreferencePair(str(prompts[better]), latents[better], latents[worse], source))
+            ordered, _ = best_against_worst(scores[start:end].tolist(), margin, per_prompt)
+            for better, worse in ((start + one, start + other) for one, other in ordered):
+                source = f"{file.parent.name}/{file.stem}#{better}>{worse}"
+                pairs.append(PreferencePair(str(prompts[better]), latents[better], latents[worse], source))
     return pairs
 
 
