@@ -16,14 +16,16 @@ from collection.database.models import (
     EnrolmentRow,
     GenerationRow,
     ParticipantRow,
+    StudyPairRow,
     TallyRow,
     VoteRow,
 )
-from collection.types import TallyDimension
+from collection.types import AllBut, TallyDimension, WhichVotes
 from collection.votes.vote_counts import OUTCOMES
 
 LeftRow = aliased(GenerationRow, name="left_generation")
 RightRow = aliased(GenerationRow, name="right_generation")
+SamePicture = aliased(GenerationRow, name="same_picture")
 
 VOTES = TallyRow.wins_a + TallyRow.wins_b + TallyRow.ties + TallyRow.both_bad
 
@@ -64,11 +66,12 @@ def batched(ids: Sequence[str], size: int = 1000) -> Iterator[Sequence[str]]:
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
-def ballot_views() -> Select[str, str, str, str, str]:
-    """Ballot id, prompt, modality, left and right generation id, in the order of BallotView."""
-    return select(
-        BallotRow.id, LeftRow.prompt, LeftRow.modality, BallotRow.left_generation_id, BallotRow.right_generation_id
-    ).join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+def ballot_views() -> Select[str, str, str, str, str, bool]:
+    """Ballot id, prompt, modality, left and right generation id, blind or not, in the order of BallotView."""
+    sides = (BallotRow.left_generation_id, BallotRow.right_generation_id)
+    return select(BallotRow.id, LeftRow.prompt, LeftRow.modality, *sides, BallotRow.blind).join(
+        LeftRow, BallotRow.left_generation_id == LeftRow.id
+    )
 
 
 @cache
@@ -93,7 +96,7 @@ def ballot_to_show() -> Select[str, str, str, str, str, str, str, str, float | N
 
 
 @cache
-def open_ballot() -> Select[str, str, str, str, str]:
+def open_ballot() -> Select[str, str, str, str, str, bool]:
     """The oldest ballot of `study` since the moment `since` that the person `participant_id` did not answer."""
     return (
         ballot_views()
@@ -115,10 +118,10 @@ def comparisons_to_judge(*narrowed: str) -> Select[str, int]:
     ballots first; `narrowed` names those parameters, of family and modality, that they have to agree with.
 
     One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
-    answered or was not blind.
+    answered or was not blind; and so is every other with one of its pictures, byte for byte.
     """
     # One look for each comparison until enough are found; NOT EXISTS would be planned as a join.
-    revealed = _revealed(BallotRow.comparison_id == ComparisonRow.id).correlate(ComparisonRow).scalar_subquery()
+    revealed = _revealed(SamePicture.comparison_id == ComparisonRow.id).correlate(ComparisonRow).scalar_subquery()
     return (
         select(ComparisonRow.id, ComparisonRow.ballots)
         .where(ComparisonRow.judgeable, revealed.is_(None))
@@ -130,15 +133,18 @@ def comparisons_to_judge(*narrowed: str) -> Select[str, int]:
 
 @cache
 def revealed_to() -> Select[str]:
-    """A row when the person `participant_id` was told names of the comparison of the generation `generation_id`."""
-    theirs = select(GenerationRow.comparison_id).where(GenerationRow.id == bindparam("generation_id"))
-    return _revealed(BallotRow.comparison_id == theirs.scalar_subquery())
+    """A row when the person `participant_id` was told names of pictures of the comparison `comparison_id`."""
+    return _revealed(SamePicture.comparison_id == bindparam("comparison_id"))
 
 
 def _revealed(*which: ColumnElement[bool]) -> Select[str]:
-    """One of the ballots `which` that told the person `participant_id` names: answered, or not blind."""
+    """One of the ballots that told the person `participant_id` names (answered, or not blind) of pictures with the same
+    bytes as the pictures `which`, in terms of SamePicture."""
     return (
         select(BallotRow.id)
+        .select_from(SamePicture)
+        .join(GenerationRow, GenerationRow.media_sha256 == SamePicture.media_sha256)
+        .join(BallotRow, BallotRow.comparison_id == GenerationRow.comparison_id)
         .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
         .where(
             BallotRow.participant_id == bindparam("participant_id"),
@@ -150,9 +156,33 @@ def _revealed(*which: ColumnElement[bool]) -> Select[str]:
 
 
 @cache
-def generations_of() -> Select[str, str, str, str]:
-    """Id, variant, prompt and modality of the generations of the comparison `comparison_id`."""
-    columns = (GenerationRow.id, GenerationRow.variant, GenerationRow.prompt, GenerationRow.modality)
+def revealed_pairs() -> Select[str]:
+    """The pairs of the study `study` with a picture whose name the person `participant_id` was told outside of studies
+    (byte for byte the same one)."""
+    told = (
+        select(SamePicture.media_sha256)
+        .join(BallotRow, BallotRow.comparison_id == SamePicture.comparison_id)
+        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
+        .outerjoin(AssignmentRow, AssignmentRow.ballot_id == BallotRow.id)
+        .where(
+            BallotRow.participant_id == bindparam("participant_id"),
+            AssignmentRow.ballot_id.is_(None),
+            or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
+        )
+    )
+    sides = (StudyPairRow.first_generation_id, StudyPairRow.second_generation_id)
+    return (
+        select(StudyPairRow.id)
+        .join(GenerationRow, or_(*(GenerationRow.id == side for side in sides)))
+        .where(StudyPairRow.study == bindparam("study"), GenerationRow.media_sha256.in_(told))
+    )
+
+
+@cache
+def generations_of() -> Select[str, str, str, str, str]:
+    """Id, variant, prompt, modality and sha256 of the generations of the comparison `comparison_id`."""
+    made = GenerationRow
+    columns = (made.id, made.variant, made.prompt, made.modality, made.media_sha256)
     made_together = GenerationRow.comparison_id == bindparam("comparison_id")
     return select(*columns).where(made_together).order_by(GenerationRow.id)
 
@@ -163,7 +193,7 @@ def outcomes(
     family: str | None = None,
     modality: str | None = None,
     blind_only: bool = True,
-    study: str | None = None,
+    study: WhichVotes = None,
 ) -> Select[Any]:
     """(*per, variant_a, variant_b, wins_a, wins_b, ties, both_bad, left_wins) of the votes that count, from the count
     table alone: the cost does not depend on how many votes there are."""
@@ -175,7 +205,7 @@ def outcomes(
             TallyRow.dimension == dimension,
             *_scope(TallyRow, family, modality),
             *([TallyRow.blind.is_(True)] if blind_only else []),
-            *([TallyRow.study == study] if study is not None else []),
+            *of_study(TallyRow.study, study),
         )
         .group_by(*per, *pair)
         .having(func.sum(VOTES) > 0)
@@ -183,11 +213,18 @@ def outcomes(
     )
 
 
-def modalities(family: str | None) -> Select[str]:
+def of_study(column: Any, study: WhichVotes) -> list[ColumnElement[bool]]:
+    """The condition that a vote, whose study `column` has, is one of those."""
+    if isinstance(study, AllBut):
+        return [or_(column.is_(None), column.not_in(study.studies))] if study.studies else []
+    return [column == study] if study is not None else []
+
+
+def modalities(family: str | None, study: WhichVotes = None) -> Select[str]:
     """Of what there are votes that count, blind or not: image, video."""
     return (
         select(TallyRow.modality)
-        .where(TallyRow.dimension == "hour", *_scope(TallyRow, family, None))
+        .where(TallyRow.dimension == "hour", *_scope(TallyRow, family, None), *of_study(TallyRow.study, study))
         .group_by(TallyRow.modality)
         .having(func.sum(VOTES) > 0)
         .order_by(TallyRow.modality)
@@ -235,12 +272,12 @@ def _scope(row: type[VoteRow] | type[TallyRow], family: str | None, modality: st
     return scope
 
 
-def totals(family: str | None, modality: str | None, study: str | None) -> Select[int, int, int]:
+def totals(family: str | None, modality: str | None, study: WhichVotes) -> Select[int, int, int]:
     """Votes that count (blind or not), how many people cast them, on how many comparisons."""
 
     def of(dimension: TallyDimension, what: ColumnElement[int]) -> ScalarSelect[int]:
-        in_study = [TallyRow.study == study] if study is not None else []
-        scope = (TallyRow.dimension == dimension, *_scope(TallyRow, family, modality), *in_study)
+        which = (*_scope(TallyRow, family, modality), *of_study(TallyRow.study, study))
+        scope = (TallyRow.dimension == dimension, *which)
         return select(what).where(VOTES > 0, *scope).scalar_subquery()
 
     keys = func.count(TallyRow.key.distinct())

@@ -24,7 +24,7 @@ from collection.statistics.ratings import (
     win_rates,
 )
 from collection.store import Store
-from collection.types import Totals, VoteCount
+from collection.types import Totals, VoteCount, WhichVotes
 
 METHODOLOGY: Final = "2"
 """Which rules made the numbers; raised whenever the same votes would give others. 1: ties as half wins in the
@@ -69,7 +69,7 @@ def summarise(
     store: Store,
     family: str | None = None,
     modality: str | None = None,
-    study: str | None = None,
+    study: WhichVotes = None,
     *,
     seed: int = 0,
     rounds: int = 500,

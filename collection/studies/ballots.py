@@ -87,7 +87,7 @@ def give_out(session: Session, plan: StudyPlan, enrolled: EnrolmentRow, asked: S
         pair_id = choose_check(session.scalars(known.order_by(StudyPairRow.number)).all(), seen, rng)
     if pair_id is None:
         kind = "normal"
-        pair_id = _least_voted(session, plan, asked, rng)
+        pair_id = _least_voted(session, plan, enrolled, asked, rng)
     if pair_id is None:
         return None
     pair = session.get_one(StudyPairRow, pair_id)
@@ -132,10 +132,13 @@ def renewed(session: Session, waiting: Asked) -> Asked:
     return replace(waiting, ballot_id=fresh.id)
 
 
-def _least_voted(session: Session, plan: StudyPlan, asked: Sequence[Asked], rng: Any) -> str | None:
+def _least_voted(
+    session: Session, plan: StudyPlan, enrolled: EnrolmentRow, asked: Sequence[Asked], rng: Any
+) -> str | None:
     rows = session.execute(_unfinished_pairs(), {"study": plan.name, "votes_per_pair": plan.votes_per_pair}).all()
     waiting = Counter(session.scalars(_open_questions(), {"study": plan.name, "since": now() - OPEN_FOR}))
-    seen = {ballot.pair_id for ballot in asked}
+    theirs = {"study": plan.name, "participant_id": enrolled.participant_id}
+    seen = {ballot.pair_id for ballot in asked} | set(session.scalars(sql.revealed_pairs(), theirs))
     candidates = [
         Candidate(pair_id, item_id, votes, waiting[pair_id]) for pair_id, item_id, votes in rows if pair_id not in seen
     ]

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from collection.database import sql
 from collection.database.connection import Database
 from collection.database.faults import patient
-from collection.database.models import BallotRow, now, require_participant
+from collection.database.models import BallotRow, GenerationRow, now, require_participant
 from collection.errors import RefusedError
 from collection.types import BallotView, Choice, NewBallot, Reveal
 from collection.votes.ballots import POOL_STUDY, choose_least_judged, choose_pair
@@ -71,7 +71,8 @@ class Pool(Database):
         with self.writing() as session:
             lock_participants(session, [offer.participant_id])
             if session.get(BallotRow, offer.id) is None:
-                seen = {"participant_id": offer.participant_id, "generation_id": offer.left_generation_id}
+                left = session.get(GenerationRow, offer.left_generation_id)
+                seen = {"participant_id": offer.participant_id, "comparison_id": left and left.comparison_id}
                 if session.execute(sql.revealed_to(), seen).first() is not None:
                     raise RefusedError(
                         "The names of these pictures were told to you meanwhile; ask for a new ballot.", "answered"
@@ -91,5 +92,5 @@ def _draw(
     if comparison_id is None:
         return None
     made = session.execute(sql.generations_of(), {"comparison_id": comparison_id}).all()
-    pair = choose_pair([(row.id, row.variant) for row in made], rng)
+    pair = choose_pair([(row.id, row.variant, row.media_sha256) for row in made], rng)
     return None if pair is None else BallotView("", made[0].prompt, made[0].modality, *pair)

@@ -16,7 +16,7 @@ from collection.database import sql
 from collection.database.connection import Database
 from collection.database.models import GenerationRow, StudyItemRow, TallyRow, VoteRow, unpack_latents
 from collection.statistics.ratings import PersonCounts
-from collection.types import PreferencePairs, PreferenceRecord, Totals, VoteCount
+from collection.types import PreferencePairs, PreferenceRecord, Totals, VoteCount, WhichVotes
 
 ROWS_AT_ONCE: Final = 1000
 
@@ -52,7 +52,7 @@ class Results(Database):
         family: str | None = None,
         modality: str | None = None,
         blind_only: bool = True,
-        study: str | None = None,
+        study: WhichVotes = None,
     ) -> list[VoteCount]:
         """Outcomes per pair of variants (variant_a < variant_b), whatever the number of votes from one small table."""
         statement = sql.outcomes("hour", family=family, modality=modality, blind_only=blind_only, study=study)
@@ -64,7 +64,7 @@ class Results(Database):
         family: str | None = None,
         modality: str | None = None,
         blind_only: bool = True,
-        study: str | None = None,
+        study: WhichVotes = None,
     ) -> PersonCounts:
         """The same per participant: what an interval that resamples people needs."""
         scope: dict[str, Any] = {"family": family, "modality": modality, "blind_only": blind_only, "study": study}
@@ -73,13 +73,13 @@ class Results(Database):
             return PersonCounts.of(_stream(session, rows))
 
     def vote_counts_by_comparison(
-        self, family: str | None = None, modality: str | None = None, study: str | None = None
+        self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
     ) -> dict[str, list[VoteCount]]:
         """The same per comparison (one prompt and seed), blind votes only: what `statistics.agreement` needs."""
         return self._grouped(sql.outcomes("comparison", TallyRow.key, family=family, modality=modality, study=study))
 
     def vote_counts_by_category(
-        self, family: str | None = None, modality: str | None = None, study: str | None = None
+        self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
     ) -> dict[str, list[VoteCount]]:
         """The same per category of a study's prompts; "" for what no study asked about."""
         category = func.coalesce(StudyItemRow.category, "")
@@ -87,7 +87,7 @@ class Results(Database):
         return self._grouped(rows.outerjoin(StudyItemRow, StudyItemRow.comparison_id == TallyRow.key))
 
     def vote_counts_by_prompt(
-        self, family: str | None = None, modality: str | None = None, study: str | None = None
+        self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
     ) -> dict[str, list[VoteCount]]:
         """The same per prompt."""
         prompts = (
@@ -98,13 +98,13 @@ class Results(Database):
         rows = sql.outcomes("comparison", prompts.c.prompt, family=family, modality=modality, study=study)
         return self._grouped(rows.join(prompts, prompts.c.comparison_id == TallyRow.key))
 
-    def modalities_voted_on(self, family: str | None = None) -> list[str]:
+    def modalities_voted_on(self, family: str | None = None, study: WhichVotes = None) -> list[str]:
         """Of what there are votes that count, in alphabetical order: image, video."""
         with self.reading() as session:
-            return list(session.scalars(sql.modalities(family)))
+            return list(session.scalars(sql.modalities(family, study)))
 
     def votes_by_hour(
-        self, family: str | None = None, modality: str | None = None, study: str | None = None
+        self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
     ) -> dict[str, int]:
         """ "2026-12-31 18" (UTC) -> how many of the blind votes that count were given in that hour."""
         rows = self._grouped(sql.outcomes("hour", TallyRow.key, family=family, modality=modality, study=study))
@@ -115,7 +115,7 @@ class Results(Database):
         family: str | None = None,
         modality: str | None = None,
         blind_only: bool = True,
-        study: str | None = None,
+        study: WhichVotes = None,
     ) -> tuple[int, int]:
         """(left wins, right wins): what `statistics.position_bias` needs."""
         statement = sql.outcomes("hour", family=family, modality=modality, blind_only=blind_only, study=study)
@@ -139,9 +139,9 @@ class Results(Database):
         with self.reading() as session:
             return session.scalar(select(func.max(VoteRow.created_at)))
 
-    def totals(self, family: str | None = None, modality: str | None = None, study: str | None = None) -> Totals:
+    def totals(self, family: str | None = None, modality: str | None = None, study: WhichVotes = None) -> Totals:
         """Votes that count, blind or not (skips say nothing and do not), who cast them, on how many comparisons."""
-        last = select(func.max(VoteRow.created_at)).where(*([VoteRow.study == study] if study is not None else []))
+        last = select(func.max(VoteRow.created_at)).where(*sql.of_study(VoteRow.study, study))
         with self.reading() as session:
             counts = session.execute(sql.totals(family, modality, study)).one()
             return Totals(*counts, last_vote_at=session.scalar(last) if counts[0] else None)

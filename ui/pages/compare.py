@@ -9,7 +9,6 @@ import gradio as gr
 
 from npo_core.variants import DEFAULT_VARIANTS
 from service.services import Services
-from ui.components import request_from_form
 from ui.components.family_menu import menu
 from ui.components.grid import wire_grid
 from ui.components.html import header, heading, message, one_line
@@ -77,7 +76,6 @@ def build(services: Services) -> gr.Blocks:
         _wire_votes(services, screen, vote_card, reveal_card)
         asked = [versions.aligned, versions.negative, *settings_of(prompt_card)]
         wire_grid(services, prompt_card.grid, participant, asked)
-        page.load(request_from_form.roll_seed, None, prompt_card.seed, **AT_ONCE)
         shown = [versions.aligned, versions.negative, versions.line, versions.seen]
         page.load(partial(refresh, services.shelf), [versions.seen, prompt_card.modality], shown, **AT_ONCE)
     return page
@@ -96,7 +94,7 @@ def _wire_generation(
     }
     gr.on([card.generate.click, card.prompt.submit], **run)
     gr.on([card.generate.click, card.prompt.submit, reveal.again.click], fn=None, js=SHOW_STAGE, **AT_ONCE)
-    reveal.again.click(request_from_form.roll_seed, None, card.seed, **AT_ONCE).then(**run)
+    reveal.again.click(fn=None, js="() => ''", outputs=card.seed, **AT_ONCE).then(**run)
 
 
 def _wire_votes(services: Services, screen: Screen, card: VoteCard, reveal: RevealCard) -> None:
