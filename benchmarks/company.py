@@ -102,6 +102,7 @@ def measure(repeats: int, steps: int) -> dict[str, list[float]]:
                 rounds = [{way: worker.seconds() for way, worker in workers.items()} for _ in range(repeats)]
             for way in WAYS:
                 medians[way].append(median(each[way] for each in rounds))
+                print(f"{count} neighbours, {way}: {medians[way][-1]:.2f} s", file=sys.stderr, flush=True)
     return medians
 
 

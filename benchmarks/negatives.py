@@ -3,7 +3,7 @@
     python -m train.emoji.adapters sample --out data/emoji/pairs                 # what all of them are trained on
     python -m train.emoji.adapters sample --variant aligned_npo --seeds 16 --out data/emoji/on_policy
     python -m benchmarks.negatives train --seconds 120 --out out/negatives       # goes on where it stopped
-    python -m benchmarks.negatives flags --out out/negatives                     # how train.evaluate measures them all
+    python -m benchmarks.negatives flags --out out/negatives                     # for train.evaluate --protocol
 
 How many steps fill the seconds is measured beforehand, one rival at a time (let nothing else run), and kept in
 OUT/plan.json. Time to draw pictures (on-policy pairs, Self-NPO's) is not counted. The aligned model that they stand
@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, Role
+from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, Role, adapter_file
 from npo_core.catalog.families import ModelFamily, get_family
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
@@ -188,13 +188,15 @@ RIVALS: dict[str, Rival] = {
 
 
 def protocol_flags(out: Path) -> list[str]:
-    """What train.evaluate --protocol is given to measure those that are trained, each at its best."""
-    done = [name for name in RIVALS if (out / name / ADAPTER_FILE_NAME).is_file()]
+    """What train.evaluate --protocol is given to measure those that are trained, each at its best; what was trained at
+    shares of its own is measured at those."""
     flags = ["--aligned", str(out / "aligned"), "--negative", str(out / "reversed")]
-    for name in done:
-        if name in ("aligned", "reversed"):  # everybody's aligned model, and the protocol's own aligned_npo
-            continue
-        flags += ["--rival" if RIVALS[name].role == "aligned" else "--rival-negative", f"{name}={out / name}"]
+    for name, rival in RIVALS.items():
+        if name in ("aligned", "reversed") or not (out / name / ADAPTER_FILE_NAME).is_file():
+            continue  # everybody's aligned model, and the protocol's own aligned_npo
+        own = adapter_file(out / name, rival.role).trained_for
+        shares = f"@{own['alpha']:g}/{own['beta']:g}" if own else ""
+        flags += ["--rival" if rival.role == "aligned" else "--rival-negative", f"{name}={out / name}{shares}"]
     return flags
 
 

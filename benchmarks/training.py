@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from npo_core.catalog.families import get_family
@@ -185,52 +186,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     size_px = options.size or (512 if options.shape == "sd15" else 128)
     scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     shape = (pipeline.unet.config.in_channels, size_px // scale, size_px // scale)
-    random = np.random.default_rng(0)
-    pairs = [
-        PreferencePair(
-            PROMPTS[number % len(PROMPTS)], *random.standard_normal((2, *shape)).astype(np.float16), f"pair {number}"
-        )
-        for number in range(options.pairs)
-    ]
-    pictures = torch.from_numpy(random.uniform(-1, 1, (options.pairs, 2, 3, size_px, size_px)).astype(np.float32))
-    common = TrainConfig(
-        family="emoji",
-        output_dir=folder / "ours",
-        max_train_steps=WARM_UP + options.steps,
-        batch_size=options.batch,
-        mixed_precision=fastest_precision(device),
-        device=device,
-        compile="off",
-        checkpoint_every=10**6,
-        log_every=10**6,
-        progress=False,
-        cache_dir=folder / "cache",
-    )
+    common = config_of(options, folder, device)
     compiles = device == "cuda" and not options.no_compile
     per_picture_s = forward_s(pipeline, common, shape, compiles)
     floor = 1 / (6 * per_picture_s)
-    rows: dict[str, dict[str, Any]] = {}
-
-    def note(name: str, rate: float, parts: int = 1) -> None:
-        rows.setdefault(name, {"rates": [], "parts": parts})["rates"].append(round(rate, 3))
-        print(f"{name}: {rate:.2f} pairs/s", flush=True)
-
-    for turn in range(options.rounds):
-        where = replace(common, output_dir=folder / f"ours-{turn}")
-        note("plain, checkpointing", Plain(pipeline, common, pictures).pairs_per_s())
-        note("ours, checkpointing", *ours(pipeline, replace(where, gradient_checkpointing="on"), pairs))
-        note("ours, no checkpointing", *ours(pipeline, replace(where, gradient_checkpointing="off"), pairs))
-    best = replace(common, gradient_checkpointing="off", compile="on" if compiles else "off", share_reference=True)
-    suffix = ", compiled" if compiles else ""
-    shared = replace(best, share_reference=False, output_dir=folder / "compiled")
-    if compiles:
-        checkpointed = replace(shared, gradient_checkpointing="on", output_dir=folder / "checkpointed")
-        note(f"ours, checkpointing{suffix}", *ours(pipeline, checkpointed, pairs))
-        note(f"ours, no checkpointing{suffix}", *ours(pipeline, shared, pairs))
-    filling = replace(best, compile="off", output_dir=folder / "first")
-    ours(pipeline, filling, pairs)  # leaves the reference's errors for the run after it
-    second = replace(best, output_dir=folder / "second")
-    note(f"ours, no checkpointing{suffix}, reference shared", *ours(pipeline, second, pairs))
+    rows = rates(options, pipeline, common, *examples(options.pairs, shape, size_px), compiles)
     medians = {name: statistics.median(row["rates"]) for name, row in rows.items()}
     plain = medians["plain, checkpointing"]
     return {
@@ -255,6 +215,71 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for name, rate in medians.items()
         ],
     }
+
+
+def examples(count: int, shape: tuple[int, int, int], size_px: int) -> tuple[list[PreferencePair], Tensor]:
+    """Pairs of latents (C, H, W) for our trainer, and as many pairs of pictures (count, 2, 3, size_px, size_px)."""
+    random = np.random.default_rng(0)
+    pairs = [
+        PreferencePair(
+            PROMPTS[number % len(PROMPTS)], *random.standard_normal((2, *shape)).astype(np.float16), f"pair {number}"
+        )
+        for number in range(count)
+    ]
+    pictures = random.uniform(-1, 1, (count, 2, 3, size_px, size_px)).astype(np.float32)
+    return pairs, torch.from_numpy(pictures)
+
+
+def config_of(options: argparse.Namespace, folder: Path, device: str) -> TrainConfig:
+    """What all runs have in common."""
+    return TrainConfig(
+        family="emoji",
+        output_dir=folder / "ours",
+        max_train_steps=WARM_UP + options.steps,
+        batch_size=options.batch,
+        mixed_precision=fastest_precision(device),
+        device=device,
+        compile="off",
+        checkpoint_every=10**6,
+        log_every=10**6,
+        progress=False,
+        cache_dir=folder / "cache",
+    )
+
+
+def rates(
+    options: argparse.Namespace,
+    pipeline: Any,
+    common: TrainConfig,
+    pairs: list[PreferencePair],
+    pictures: Tensor,
+    compiles: bool,
+) -> dict[str, dict[str, Any]]:
+    """Trainer -> the pairs a second of each round, and in how many parts a batch was run."""
+    folder = common.output_dir.parent
+    rows: dict[str, dict[str, Any]] = {}
+
+    def note(name: str, rate: float, parts: int = 1) -> None:
+        rows.setdefault(name, {"rates": [], "parts": parts})["rates"].append(round(rate, 3))
+        print(f"{name}: {rate:.2f} pairs/s", flush=True)
+
+    for turn in range(options.rounds):
+        where = replace(common, output_dir=folder / f"ours-{turn}")
+        note("plain, checkpointing", Plain(pipeline, common, pictures).pairs_per_s())
+        note("ours, checkpointing", *ours(pipeline, replace(where, gradient_checkpointing="on"), pairs))
+        note("ours, no checkpointing", *ours(pipeline, replace(where, gradient_checkpointing="off"), pairs))
+    best = replace(common, gradient_checkpointing="off", compile="on" if compiles else "off", share_reference=True)
+    suffix = ", compiled" if compiles else ""
+    shared = replace(best, share_reference=False, output_dir=folder / "compiled")
+    if compiles:
+        checkpointed = replace(shared, gradient_checkpointing="on", output_dir=folder / "checkpointed")
+        note(f"ours, checkpointing{suffix}", *ours(pipeline, checkpointed, pairs))
+        note(f"ours, no checkpointing{suffix}", *ours(pipeline, shared, pairs))
+    filling = replace(best, compile="off", output_dir=folder / "first")
+    ours(pipeline, filling, pairs)  # leaves the reference's errors for the run after it
+    second = replace(best, output_dir=folder / "second")
+    note(f"ours, no checkpointing{suffix}, reference shared", *ours(pipeline, second, pairs))
+    return rows
 
 
 def as_markdown(result: dict[str, Any]) -> str:

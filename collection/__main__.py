@@ -2,7 +2,8 @@
 
 COMMAND is one of init, stats, export, import, study, participants, adapters, backup, copy-to, verify
 
-Every command takes --database-url and --data-dir. Exit codes: 0 done, 1 `verify` found problems, 2 wrong input.
+Every command takes --database-url and --data-dir. Exit codes: 0 done, 1 `verify` found problems or a copy lacks files
+that are missing here, 2 wrong input.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.database.faults import shown
 from collection.errors import InputError
-from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS
-from collection.formats.hub import push_to_hub
+from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS, format_of
+from collection.formats.hub import push_erased, push_to_hub
 from collection.statistics.summary import as_json, as_text, summarise
 from collection.store import Store
 from collection.studies.commands import add_study_commands
@@ -78,21 +80,31 @@ def _left_out(store: Store, args: argparse.Namespace, modality: str | None) -> d
 
 def import_(args: argparse.Namespace) -> int:
     """Take in exported votes, or those of Pick-a-Pic and FastChat; what is there already stays as it is."""
-    name = args.format or ("jsonl" if args.file.suffix == ".jsonl" else "pickapic")
+    read = IMPORTERS[args.format or format_of(args.file)]
     with _open(args, create=True) as store:
-        report = store.import_votes(IMPORTERS[name](args.file, store.has_generation))
-    print(f"Imported {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
+        print(store.import_votes(partial(read, args.file)))
     return 0
 
 
 def erase(args: argparse.Namespace) -> int:
     """Delete a participant with their votes and the pictures they asked for; this cannot be undone."""
     with _open(args) as store:
-        report = store.erase_participant(store.participant_of_code(args.id))
-    print(f"Erased {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
-    if report.generations_kept:
-        print(f"{report.generations_kept} generations stay because other participants were asked about them.")
-    print("Backups and exports made earlier still hold these records; delete or redo them.")
+        if store.was_erased(args.id):
+            name = store.outside_name(args.id)
+            print(f"{name} was erased before.")
+        else:
+            person = store.participant_of_code(args.id)
+            name, report = store.outside_name(person), store.erase_participant(person)
+            print(f"Erased {report.votes} votes, {report.ballots} ballots and {report.generations} generations.")
+            if report.generations_kept:
+                print(f"{report.generations_kept} generations stay because other participants were asked about them.")
+        if args.hub_dataset:
+            push_erased(store.erased_people(), args.hub_dataset, name)
+            print(f"The data set {args.hub_dataset} knows; a running app takes their votes out of it within minutes.")
+    print(
+        "Backups and exports made earlier still hold these records: delete them. What is imported, copied or put back"
+    )
+    print("from them here leaves these records out.")
     return 0
 
 
@@ -187,19 +199,28 @@ ADAPTER_ACTIONS: dict[str, Callable[[Store, argparse.Namespace], None]] = {
 
 
 def backup(args: argparse.Namespace) -> int:
-    """Copy the database, while in use, and its media files to a folder."""
+    """Copy the database, while in use, and what belongs to it to a folder: media, adapters, the signing secret."""
+    problems: list[str] = []
     with _open(args) as store:
-        target = store.backup(args.folder)
+        target = store.backup(args.folder, problems.append)
     print(f"Backed up to {target}.")
-    return 0
+    return _told(problems)
 
 
 def copy_to(args: argparse.Namespace) -> int:
-    """Copy everything to another database, and check it; may be repeated, and goes on where it broke off."""
+    """Copy everything to another database, all or nothing, and check it; made again it brings what changed."""
+    problems: list[str] = []
     with _open(args) as store, Store(args.url, args.to_data_dir or args.data_dir) as target:
-        store.copy_to(target, print)
+        store.copy_to(target, print, problems.append)
     print(f"{shown(target.url)} holds the same. Set NPO_DATABASE_URL to it.")
-    return 0
+    return _told(problems)
+
+
+def _told(problems: Sequence[str]) -> int:
+    """Says which files no copy can have; returns the exit code."""
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -241,9 +262,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command(commands, "import", import_)
     command.add_argument("file", type=Path, help="a file written by export, Pick-a-Pic's Parquet or FastChat's lines")
-    command.add_argument(
-        "--format", choices=list(IMPORTERS), help="default: jsonl for .jsonl files, pickapic for others and for folders"
-    )
+    command.add_argument("--format", choices=list(IMPORTERS), help="default: what the file's content looks like")
 
     add_study_commands(commands, add_command)
 
@@ -251,6 +270,12 @@ def build_parser() -> argparse.ArgumentParser:
     people = participants.add_subparsers(required=True, metavar="COMMAND")
     for name, run in {"erase": erase, "withdraw": withdraw, "flag": flag, "unflag": unflag}.items():
         add_command(people, name, run).add_argument("id", help="the participant's id, or the code a study gave them")
+    people.choices["erase"].add_argument(
+        "--hub-dataset",
+        metavar="OWNER/NAME",
+        default=os.environ.get("NPO_HUB_DATASET"),
+        help="a data set on the Hub that keeps the votes, to be told before this ends; default: NPO_HUB_DATASET",
+    )
     people.choices["flag"].add_argument("reason", help="why, for whoever looks at it later")
 
     command = add_command(commands, "adapters", adapters)
@@ -293,9 +318,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         code: int = args.run(args)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the lines, such as `head`, has had enough of them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 

@@ -36,9 +36,13 @@ class Account:
         if len(places) < NAMED:
             places.append(place)
 
+    @property
+    def reasons(self) -> str:
+        """Why entries were left out, and which: "unreadable picture: row 2"."""
+        return "; ".join(f"{reason}: {self._where(reason)}" for reason in sorted(self.left_out))
+
     def __str__(self) -> str:
-        reasons = "; ".join(f"{reason}: {self._where(reason)}" for reason in sorted(self.left_out))
-        left_out = f", {self.left_out.total()} left out ({reasons})" if reasons else ""
+        left_out = f", {self.left_out.total()} left out ({self.reasons})" if self.left_out else ""
         return f"{_count(self.read, self.entry)}: {_count(self.kept, self.made)}{left_out}"
 
     def _where(self, reason: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -15,9 +16,22 @@ from collection.errors import InputError
 from collection.types import ROLES, RUN_STATUSES, AdapterRecord, Lineage, Role, RunStatus, TrainingRun
 from collection.validate import check_one_of
 
+KEPT: Final = Path("adapters", "kept")  # in a data folder: the files that a copy or a backup took along
+
+
+def kept_adapter(data_dir: Path, sha256: str) -> Path:
+    """Where a copy of the data in `data_dir` has the adapter with this content."""
+    return data_dir / KEPT / f"{sha256}.safetensors"
+
+
+def find_adapter(adapter: AdapterRecord, data_dir: Path) -> Path:
+    """The adapter's file: where it was trained, or where a copy put it; the former where there is neither."""
+    kept = kept_adapter(data_dir, adapter.sha256)
+    return kept if kept.exists() and not Path(adapter.path).exists() else Path(adapter.path)
+
 
 class Adapters(Database):
-    """Registered LoRAs and training runs."""
+    """Registered LoRAs and training runs. The `path` of a record is where its file lies now (see `find_adapter`)."""
 
     def register_adapter(self, adapter: AdapterRecord, promote: bool = True) -> AdapterRecord:
         """Makes a trained LoRA known and, unless told not to, puts it to use; returns it with its id and time.
@@ -65,7 +79,7 @@ class Adapters(Database):
         with self.reading() as session:
             ids = [row.adapter_id for row in session.scalars(_standing(family, role, modality))]
             rows = [session.get(AdapterRow, adapter_id) for adapter_id in dict.fromkeys(ids) if adapter_id]
-            return [row.to_record() for row in rows if row is not None]
+            return [self._located(row) for row in rows if row is not None]
 
     def lineage(self, adapter_id: str) -> Lineage:
         """Which votes and which adapters gave this adapter; InputError when unknown."""
@@ -91,7 +105,7 @@ class Adapters(Database):
         if modality is not None:
             statement = statement.where(AdapterRow.modality == modality)
         with self.reading() as session:
-            return [row.to_record() for row in session.scalars(statement)]
+            return [self._located(row) for row in session.scalars(statement)]
 
     def get_adapter(self, adapter_id: str) -> AdapterRecord:
         """One registered adapter; InputError when unknown."""
@@ -99,7 +113,11 @@ class Adapters(Database):
             row = session.get(AdapterRow, adapter_id)
             if row is None:
                 raise InputError(f"There is no adapter {adapter_id!r}; `python -m collection adapters` lists them.")
-            return row.to_record()
+            return self._located(row)
+
+    def _located(self, row: AdapterRow) -> AdapterRecord:
+        record = row.to_record()
+        return replace(record, path=str(find_adapter(record, self.data_dir)))
 
     def start_training_run(self, run: TrainingRun) -> str:
         """Notes that a training begins and on which votes; returns its id."""

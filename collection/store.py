@@ -26,6 +26,7 @@ from collection.database.models import (
     new_id,
     now,
 )
+from collection.database.people import OURS, is_outside_name, keys_in, outside_name, rename_participant
 from collection.errors import InputError
 from collection.maintenance.operations import Upkeep
 from collection.studies.participants import Studies
@@ -120,9 +121,22 @@ class Store(Pool, Studies, Results, Adapters, Upkeep):
             return identity
 
     def has_participant(self, participant_id: str) -> bool:
-        """Whether this id is known here (a browser may remember one from a database long gone)."""
+        """Whether somebody with this id votes here (a browser may remember one from a database long gone).
+
+        A name that people have outside (see people.py) is nobody's id: whoever has the file knows it. An id whose
+        person came back from an export, under such a name, is that person's again.
+        """
+        if is_outside_name(participant_id):
+            return False
         with self.reading() as session:
-            return session.get(ParticipantRow, participant_id) is not None
+            if session.get(ParticipantRow, participant_id) is not None:
+                return True
+            name = outside_name(participant_id, keys_in(session)[OURS])
+            if session.get(ParticipantRow, name) is None:
+                return False
+        with self.writing() as session:
+            rename_participant(session, name, participant_id)
+        return True
 
     @patient(repeatable=False)
     def create_ballots(self, ballots: Sequence[NewBallot]) -> list[str]:

@@ -247,15 +247,6 @@ class ExportedVote:
 
 
 @dataclass(frozen=True)
-class ImportReport:
-    """How many records were new; those already there are left as they are."""
-
-    generations: int
-    ballots: int
-    votes: int
-
-
-@dataclass(frozen=True)
 class StudyItem:
     """A prompt and seed of a study that still needs its pictures."""
 

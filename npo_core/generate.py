@@ -33,13 +33,12 @@ from npo_core.grid import Grid, grid_requests, make_grid
 from npo_core.media.files import (
     CLIP_EXPORTS,
     SUFFIXES,
-    clips_side_by_side,
     mp4_bytes,
     open_clip,
     open_image,
     png_bytes,
-    side_by_side,
 )
+from npo_core.media.layout import clips_side_by_side, side_by_side
 from npo_core.progress import StepProgress
 from npo_core.requests import ResolvedRequest, parse_numbers, resolve_request
 from npo_core.routing.execution import ROUTINGS
@@ -123,7 +122,9 @@ def run(options: argparse.Namespace) -> None:
     shares = _grid_shares(options.grid_alpha, options.grid_beta, resolved)
     for cell in grid_requests(request, *shares) if shares else ():
         resolve_request(cell, family)
-    generator = Generator(family, aligned=aligned, negative=negative, routing=options.routing)
+    generator = Generator(
+        family, aligned=aligned, negative=negative, routing=options.routing, safety=not options.no_safety_checker
+    )
     _make_folder(options.out)
     hush_libraries()
     on_step = _show_progress if sys.stderr.isatty() else None

@@ -114,7 +114,8 @@ class Generator:
         check_routing(routing)
         self._routing = routing
         self._safety = safety
-        self._samplers: dict[str, Sampler] = {}  # by modality
+        self._base: Sampler | None = None  # of pictures, whether or not adapters are set yet; clips share its weights
+        self._samplers: dict[str, Sampler] = {}  # by modality, with their adapters
         self._lock = threading.RLock()
 
     def load(self, modality: str = "image") -> None:
@@ -124,10 +125,10 @@ class Generator:
     def unload(self) -> None:
         """Gives the memory back; the weights are loaded again at the next use. The adapters in use stay chosen."""
         with self._lock:
-            if self._samplers:
+            if self._base is not None:
                 from npo_core.sampling.pipelines import free_unused
 
-                device = self._samplers["image"].device
+                device, self._base = self._base.device, None
                 for sampler in self._samplers.values():
                     sampler.unet.forget_recording()
                 self._samplers.clear()
@@ -150,10 +151,16 @@ class Generator:
         return self._samplers[modality]
 
     def _new_sampler(self, modality: str) -> Sampler:
+        """One without adapters: those for clips need not fit pictures, nor the other way round."""
+        if self._base is None:
+            self._base = self._new_base()
         if modality == "video":
             from npo_core.sampling.clips import ClipSampler
 
-            return ClipSampler(self._loaded("image"))
+            return ClipSampler(self._base)
+        return self._base
+
+    def _new_base(self) -> Sampler:
         started_s = time.perf_counter()
         from npo_core.sampling.pipelines import load_model
         from npo_core.sampling.sampler import Sampler

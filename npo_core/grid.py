@@ -13,7 +13,8 @@ from PIL import Image
 
 from npo_core.errors import InputError
 from npo_core.generator import Comparison, GenerationRequest, Generator
-from npo_core.media.files import labelled_grid, open_image
+from npo_core.media.files import open_image
+from npo_core.media.layout import draw_grid
 from npo_core.progress import OnStep
 
 VARIANT = "aligned_npo"  # the one that both numbers have a say in
@@ -31,7 +32,7 @@ class Grid:
     def picture(self) -> Image.Image:
         """All cells with their alphas on the left and their betas on top."""
         images = [[open_image(cell.samples[0].media) for cell in row] for row in self.rows]
-        return labelled_grid(
+        return draw_grid(
             images, [f"alpha {alpha:g}" for alpha in self.alphas], [f"beta {beta:g}" for beta in self.betas]
         )
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from collection.maintenance.belongings import SECRET_FILE
 from collection.statistics.summary import Summary, summarise
 from collection.store import Store
 from collection.types import AllBut
@@ -29,8 +30,6 @@ from service.operations.health import Health
 from service.operations.shared_reads import SharedReads
 from service.training.admin import AdminGate
 from service.training.retrain import RetrainService
-
-SECRET_FILE_NAME = "participant_secret"
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +184,7 @@ def _reason(family: ModelFamily) -> str:
 
 def browser_secret(data_dir: Path) -> str:
     """The secret that browsers' identities are kept with: made once, then read back, so that restarts keep them."""
-    file = data_dir / SECRET_FILE_NAME
+    file = data_dir / SECRET_FILE
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         if not file.exists():

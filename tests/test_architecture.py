@@ -31,10 +31,7 @@ LONG_MODULES = {
     "tests/train/commands/test_preference.py",
 }
 LONG_FUNCTIONS = {
-    "benchmarks/training.py: measure",
     "collection/votes/casting.py: record_votes",
-    "ui/components/prompt_card.py: _advanced",
-    "ui/theme.py: theme",
 }
 
 

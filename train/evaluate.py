@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import combinations, product
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from npo_core.catalog.adapter_files import adapter_file
+from npo_core.catalog.adapter_files import AdapterFile, adapter_file
 from npo_core.catalog.families import FAMILIES, ModelFamily
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
@@ -31,16 +30,23 @@ from npo_core.generator import GenerationRequest, Generator
 from npo_core.requests import parse_numbers, resolve_request
 from npo_core.variants import DEFAULT_VARIANTS, VARIANTS
 from train.commands.flags import read_family, read_prompts
-from train.engine.files import replacing, write_json, write_text
-from train.judging.grids import draw_grid
+from train.engine.files import write_json, write_text
+from train.judging.experiments import BATCH_SIZE, GRID_ROWS, compare_longer, cross_shares, evaluate
+from train.judging.plots import draw_win_rates
 from train.judging.protocol.command import add_protocol_flags, run_protocol
 from train.judging.scorers import SCORERS, Scorer, load_scorer
-from train.judging.scoring import Scored, compare, score_requests, summarise
+from train.judging.tables import as_markdown, as_markdown_shares, as_text, win_rate_line
 
-BATCH_SIZE = 8
-GRID_ROWS = 12  # prompts on the grid: more cannot be looked at
-LONGER = "aligned_longer"
-NPO = "aligned_npo"
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run measures, checked. shares: the (alpha, beta) to cross; longer: an aligned model trained for longer."""
+
+    requests: list[GenerationRequest]
+    guidance_scales: tuple[float, ...]
+    shares: list[tuple[float, float]]
+    longer: AdapterFile | None
+    batch_size: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,55 +96,18 @@ def run(options: argparse.Namespace) -> None:
     if options.protocol:
         run_protocol(options, family)
         return
-    options.batch_size = options.batch_size or BATCH_SIZE
-    requests = build_requests(options, family)
-    sweep: Sequence[float] = [resolve_request(requests[0], family).guidance_scale]
-    if options.guidance_sweep:
-        sweep = parse_numbers(options.guidance_sweep, "The guidance sweep")
-    shares = _shares(options, family)
-    for scale in sweep:
-        resolve_request(replace(requests[0], guidance_scale=scale), family)  # before the slow imports
-    for alpha, beta in shares:
-        resolve_request(replace(requests[0], alpha=alpha, beta=beta), family)
-    longer = adapter_file(options.longer_aligned, "aligned") if options.longer_aligned else None
+    plan = make_plan(options, family)  # before the slow imports
     hush_libraries()
-    from train.network.models import sampling_precision
-
     scorers = {name.strip(): load_scorer(name.strip(), family) for name in options.scorers.split(",")}
     generator = Generator(
         family,
         aligned=adapter_file(options.aligned, "aligned") if options.aligned else None,
         negative=adapter_file(options.negative, "negative") if options.negative else None,
     )
-    adapters = {role: {"id": each.id, "sha256": each.sha256} for role, each in generator.adapters().items()}
-    report: dict[str, Any] = {"family": family.name, "adapters": adapters, "tables": []}
+    from train.network.models import sampling_precision
+
     with sampling_precision(options.mixed_precision):
-        for scale in sweep:
-            at_scale = [replace(request, guidance_scale=scale) for request in requests]
-            grid = options.grid if scale == sweep[0] else None
-            report["tables"].append(evaluate(generator, scorers, at_scale, options.batch_size, grid, options.keep))
-            print(as_text(report["tables"][-1]), flush=True)
-        if shares:
-            report["shares"] = cross_shares(generator, scorers, requests, shares, options.batch_size, options.keep)
-            print(as_markdown_shares(report["shares"]), flush=True)
-        if longer is not None:
-            names = (("aligned",), (NPO,))
-            before = [
-                score_requests(generator, scorers, [replace(r, variants=v) for r in requests], options.batch_size)
-                for v in names
-            ]
-            generator.use_adapter(longer)
-            after = score_requests(
-                generator, scorers, [replace(r, variants=("aligned",)) for r in requests], options.batch_size
-            )
-            values = {**before[0].values, **before[1].values, LONGER: after.values["aligned"]}
-            pairs = ((NPO, LONGER), (LONGER, "aligned"), (NPO, "aligned"))
-            report["longer"] = [compare(a, b, values, scorer) for scorer in scorers for a, b in pairs]
-            print("\n".join(map(_win_rate, report["longer"])), flush=True)
-    _write(options, report)
-
-
-def _write(options: argparse.Namespace, report: dict[str, Any]) -> None:
+        report = measure(plan, generator, scorers, options.grid, options.keep)
     if options.json:
         write_json(options.json, report)
     if options.markdown:
@@ -147,11 +116,49 @@ def _write(options: argparse.Namespace, report: dict[str, Any]) -> None:
         draw_win_rates(report, options.plot)
 
 
+def make_plan(options: argparse.Namespace, family: ModelFamily) -> Plan:
+    """What `options` ask for; raises InputError for anything that cannot be made."""
+    requests = build_requests(options, family)
+    own_scale = resolve_request(requests[0], family).guidance_scale
+    scales = parse_numbers(options.guidance_sweep, "The guidance sweep") if options.guidance_sweep else (own_scale,)
+    shares = []
+    if options.alphas or options.betas:
+        alphas = parse_numbers(options.alphas, "The list of alphas") if options.alphas else (family.alpha,)
+        betas = parse_numbers(options.betas, "The list of betas") if options.betas else (family.beta,)
+        shares = list(product(alphas, betas))
+    for scale in scales:
+        resolve_request(replace(requests[0], guidance_scale=scale), family)
+    for alpha, beta in shares:
+        resolve_request(replace(requests[0], alpha=alpha, beta=beta), family)
+    longer = adapter_file(options.longer_aligned, "aligned") if options.longer_aligned else None
+    return Plan(requests, scales, shares, longer, BATCH_SIZE if options.batch_size is None else options.batch_size)
+
+
+def measure(
+    plan: Plan, generator: Generator, scorers: Mapping[str, Scorer], grid: Path | None = None, keep: Path | None = None
+) -> dict[str, Any]:
+    """Everything in `plan`, printed as it comes, as JSON values. grid: file for the first table's pictures."""
+    adapters = {role: {"id": each.id, "sha256": each.sha256} for role, each in generator.adapters().items()}
+    report: dict[str, Any] = {"family": generator.family.name, "adapters": adapters, "tables": []}
+    for scale in plan.guidance_scales:
+        at_scale = [replace(request, guidance_scale=scale) for request in plan.requests]
+        shown = grid if scale == plan.guidance_scales[0] else None
+        report["tables"].append(evaluate(generator, scorers, at_scale, plan.batch_size, shown, keep))
+        print(as_text(report["tables"][-1]), flush=True)
+    if plan.shares:
+        report["shares"] = cross_shares(generator, scorers, plan.requests, plan.shares, plan.batch_size, keep)
+        print(as_markdown_shares(report["shares"]), flush=True)
+    if plan.longer is not None:
+        report["longer"] = compare_longer(generator, scorers, plan.requests, plan.longer, plan.batch_size)
+        print("\n".join(map(win_rate_line, report["longer"])), flush=True)
+    return report
+
+
 def build_requests(options: argparse.Namespace, family: ModelFamily) -> list[GenerationRequest]:
     """One request for each prompt and seed, checked; raises InputError."""
     prompts = read_prompts(options.prompts, options.limit)
     for what, value in (("seeds per prompt", options.seeds_per_prompt), ("requests in a batch", options.batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise InputError(f"The number of {what} is {value}; give 1 or more.")
     common = GenerationRequest(
         prompt=prompts[0],
@@ -170,170 +177,6 @@ def build_requests(options: argparse.Namespace, family: ModelFamily) -> list[Gen
         for number, prompt in enumerate(prompts)
         for extra in range(options.seeds_per_prompt)
     ]
-
-
-def evaluate(
-    generator: Generator,
-    scorers: Mapping[str, Scorer],
-    requests: Sequence[GenerationRequest],
-    batch_size: int = 8,
-    grid: Path | None = None,
-    keep: Path | None = None,
-) -> dict[str, Any]:
-    """The table of `requests` (which agree in all but prompt and seed) as JSON values.
-
-    variants: each one's mean by every scorer, with 95% intervals. win_rates: for each pair of variants and each scorer
-    how often the first scored above the second on the same noise, a tie counting half.
-    """
-    settings = generator.validate_request(requests[0])
-    started_s = time.perf_counter()
-    scored = score_requests(generator, scorers, requests, batch_size, GRID_ROWS if grid else 0, keep)
-    if grid is not None:
-        grid.parent.mkdir(parents=True, exist_ok=True)
-        draw_grid(scored.rows).save(grid)
-    shared = ("steps", "guidance_scale", "alpha", "beta", "scheduler", "width_px", "height_px")
-    return {
-        "settings": {name: getattr(settings, name) for name in shared},
-        "prompts": len({request.prompt for request in requests}),
-        "pictures": len(requests),
-        "elapsed_s": round(time.perf_counter() - started_s, 1),
-        "variants": {name: summarise(values) for name, values in scored.values.items()},
-        "win_rates": _win_rates(scored, list(scorers)),
-    }
-
-
-def _win_rates(scored: Scored, scorers: Sequence[str]) -> list[dict[str, Any]]:
-    later_first = list(combinations(reversed(scored.values), 2))
-    return [compare(a, b, scored.values, scorer) for scorer in scorers for a, b in later_first]
-
-
-def cross_shares(
-    generator: Generator,
-    scorers: Mapping[str, Scorer],
-    requests: Sequence[GenerationRequest],
-    shares: Sequence[tuple[float, float]],
-    batch_size: int = 8,
-    keep: Path | None = None,
-    against: str = "aligned",
-) -> list[dict[str, Any]]:
-    """aligned_npo against another variant at every (alpha, beta), on the same noise: one row each, and scorer."""
-    alone = [replace(request, variants=(against,)) for request in requests]
-    plain = score_requests(generator, scorers, alone, batch_size, keep=keep)
-    rows = []
-    for alpha, beta in shares:
-        mixed = [replace(request, variants=(NPO,), alpha=alpha, beta=beta) for request in requests]
-        values = {**plain.values, **score_requests(generator, scorers, mixed, batch_size, keep=keep).values}
-        rows += [{"alpha": alpha, "beta": beta, **compare(NPO, against, values, scorer)} for scorer in scorers]
-    return rows
-
-
-def as_text(table: dict[str, Any]) -> str:
-    """The table for a person."""
-    settings = ", ".join(f"{name} {value}" for name, value in table["settings"].items())
-    columns = list(next(iter(table["variants"].values())))
-    lines = [f"{table['pictures']} pictures a variant of {table['prompts']} prompts; {settings}"]
-    lines.append(f"{'variant':<18}" + "".join(f"{column:>12}" for column in columns))
-    for name, row in table["variants"].items():
-        lines.append(f"{name:<18}" + "".join(f"{row[column]['mean']:>12.3f}" for column in columns))
-    return "\n".join([*lines, *map(_win_rate, table["win_rates"])])
-
-
-def _win_rate(row: dict[str, Any]) -> str:
-    low, high = row["win_rate_95"]
-    return (
-        f"{row['variant']} against {row['against']}, {row['scorer']}: {row['win_rate']:.3f}   {low:.3f} to {high:.3f}"
-    )
-
-
-def as_markdown(report: dict[str, Any]) -> str:
-    """All tables of a report."""
-    parts = [as_markdown_table(table) for table in report["tables"]]
-    if "shares" in report:
-        parts.append("aligned_npo against aligned by alpha and beta\n\n" + as_markdown_shares(report["shares"]))
-    if "longer" in report:
-        parts.append("\n".join(_win_rate_rows(report["longer"])))
-    return "\n\n".join(parts) + "\n"
-
-
-def as_markdown_table(table: dict[str, Any]) -> str:
-    """Means and win rates, each with its 95% interval."""
-    columns = list(next(iter(table["variants"].values())))
-    lines = [
-        f"{table['pictures']} pictures a variant of {table['prompts']} prompts, {table['settings']['steps']} "
-        f"{table['settings']['scheduler']} steps, guidance {table['settings']['guidance_scale']:g}, alpha "
-        f"{table['settings']['alpha']:g}, beta {table['settings']['beta']:g}.",
-        "",
-        f"| variant | {' | '.join(columns)} |",
-        "|---|" + "---|" * len(columns),
-    ]
-    for name, row in table["variants"].items():
-        cells = [_with_interval(row[column]["mean"], row[column]["mean_95"]) for column in columns]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *_win_rate_rows(table["win_rates"])])
-
-
-def _win_rate_rows(rows: Sequence[dict[str, Any]]) -> list[str]:
-    shown = [f"| {row['variant']} | {row['against']} | {row['scorer']} | {_rate(row)} |" for row in rows]
-    return ["| variant | against | scorer | win rate |", "|---|---|---|---|", *shown]
-
-
-def as_markdown_shares(rows: Sequence[dict[str, Any]]) -> str:
-    """Alpha down, beta across; one table a scorer."""
-    tables = []
-    for scorer in dict.fromkeys(row["scorer"] for row in rows):
-        ours = {(row["alpha"], row["beta"]): row for row in rows if row["scorer"] == scorer}
-        alphas, betas = (list(dict.fromkeys(key[place] for key in ours)) for place in (0, 1))
-        head = [f"| {scorer}: alpha \\ beta | {' | '.join(f'{b:g}' for b in betas)} |", "|---|" + "---|" * len(betas)]
-        body = [
-            f"| {a:g} | "
-            + " | ".join(_with_interval(ours[a, b]["win_rate"], ours[a, b]["win_rate_95"]) for b in betas)
-            + " |"
-            for a in alphas
-        ]
-        tables.append("\n".join([*head, *body]))
-    return "\n\n".join(tables)
-
-
-def _rate(row: dict[str, Any]) -> str:
-    return _with_interval(row["win_rate"], row["win_rate_95"])
-
-
-def _with_interval(value: float, interval: Sequence[float]) -> str:
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def draw_win_rates(report: dict[str, Any], file: Path) -> None:
-    """Every win rate of the report as a dot with its interval, one line each."""
-    from matplotlib.figure import Figure
-
-    lines = [
-        (f"{row['variant']} against {row['against']}, guidance {table['settings']['guidance_scale']:g}", row)
-        for table in report["tables"]
-        for row in table["win_rates"]
-    ]
-    lines += [(f"aligned_npo, alpha {row['alpha']:g}, beta {row['beta']:g}", row) for row in report.get("shares", [])]
-    lines += [(f"{row['variant']} against {row['against']}", row) for row in report.get("longer", [])]
-    figure = Figure(figsize=(8, 1 + 0.28 * len(lines)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.axvline(0.5, color="0.7", linewidth=1)
-    for place, (_, row) in enumerate(lines):
-        axes.plot(row["win_rate_95"], [place, place], color="tab:blue", linewidth=2)
-        axes.plot(row["win_rate"], place, "o", color="tab:blue")
-    axes.set_yticks(range(len(lines)), [f"{label} ({row['scorer']})" for label, row in lines], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel("win rate, 95% interval")
-    axes.set_xlim(0, 1)
-    with replacing(file) as opened:
-        figure.savefig(opened, format="png", dpi=110)
-
-
-def _shares(options: argparse.Namespace, family: ModelFamily) -> list[tuple[float, float]]:
-    """The (alpha, beta) to cross; none unless one of them was given."""
-    if not options.alphas and not options.betas:
-        return []
-    alphas = parse_numbers(options.alphas, "The list of alphas") if options.alphas else (family.alpha,)
-    betas = parse_numbers(options.betas, "The list of betas") if options.betas else (family.beta,)
-    return list(product(alphas, betas))
 
 
 if __name__ == "__main__":

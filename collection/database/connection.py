@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from collection.database.engine import BUSY_TIMEOUT_S, check_url, for_reading, for_writing, open_engine
 from collection.database.faults import clear_errors, try_for_a_while
 from collection.database.migrate import upgrade
+from collection.database.people import OURS, keys_in, make_key
 from collection.errors import TryAgainError
 from collection.media.stores import open_media
 
@@ -39,11 +40,17 @@ class Database:
         Raises InputError for an unknown scheme, a place that cannot be written, a file that is no database.
         """
         self.url = check_url(url)
+        self.data_dir = Path(data_dir)
         self.media = open_media(data_dir, media_url)
         self._engine = open_engine(self.url, create=create)
         self._turn = threading.Lock() if self.url.get_backend_name() == "sqlite" else None
         with clear_errors(self.url, opening=True):
             upgrade(self._engine)
+            with Session(for_reading(self._engine)) as session:
+                keyed = OURS in keys_in(session)
+            if not keyed:
+                with Session(for_writing(self._engine)) as session, session.begin():
+                    make_key(session)
 
     def close(self) -> None:
         """Closes the connections; only a caller that opens many needs this."""

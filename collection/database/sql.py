@@ -213,6 +213,12 @@ def outcomes(
     )
 
 
+def prompt_of(comparison_id: Any) -> ScalarSelect[str]:
+    """The prompt of a comparison's pictures, looked up for each row: all have the same."""
+    made = select(GenerationRow.prompt).where(GenerationRow.comparison_id == comparison_id)
+    return made.limit(1).scalar_subquery()
+
+
 def of_study(column: Any, study: WhichVotes) -> list[ColumnElement[bool]]:
     """The condition that a vote, whose study `column` has, is one of those."""
     if isinstance(study, AllBut):

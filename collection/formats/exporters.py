@@ -24,14 +24,16 @@ from collection.database.models import pack_latents, unpack_latents
 from collection.errors import InputError
 from collection.files import replacing
 from collection.formats.fastchat import read_fastchat, write_fastchat
-from collection.formats.pickapic import read_pickapic, write_npo, write_pickapic
+from collection.formats.foreign import Importable
+from collection.formats.pickapic import write_npo, write_pickapic
+from collection.formats.pickapic_reading import read_pickapic
 from collection.media.stores import Media
-from collection.texts import lines_of
+from collection.texts import json_entries, lines_of
 from collection.types import ExportedVote, Generation, StoredBallot, StoredVote, fits_type
 
 Exporter = Callable[[Iterable[ExportedVote], Media, Path], int]
 Record = Generation | StoredBallot | StoredVote
-Importer = Callable[[Path, Callable[[str], bool]], Iterator[Record]]
+Importer = Callable[[Path, Callable[[str], bool]], Iterator[Importable]]
 RECORDS: Final[dict[str, type[Record]]] = {"generation": Generation, "ballot": StoredBallot, "vote": StoredVote}
 NAMES: Final = {kind: name for name, kind in RECORDS.items()}
 
@@ -123,8 +125,20 @@ FOR_TRAINING: Final = ("pickapic", "npo")
 IMPORTERS: Final[dict[str, Importer]] = {  # name -> reader(path, is this generation here?) -> records for import_votes
     "jsonl": lambda path, _: read_jsonl(path),
     "pickapic": read_pickapic,
-    "fastchat": lambda path, _: read_fastchat(path),
+    "fastchat": read_fastchat,
 }
+
+
+def format_of(path: Path) -> str:
+    """Which importer reads a file or folder, by its content."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == b"PAR1":
+                return "pickapic"
+    except OSError:  # a folder, or nothing: the reader says what is wrong
+        return "pickapic"
+    _, first = next(json_entries(path), (0, None))
+    return "jsonl" if isinstance(first, dict) and "record" in first else "fastchat"
 
 
 def _to_line(record: Record) -> str:

@@ -1,25 +1,27 @@
-"""Votes as FastChat's arena writes them, a JSON line each, out and in.
+"""Votes as FastChat's arena writes them, a JSON line each, out and in; LMArena's later data sets in.
 
-A line has the fields of its log (type, models, states, tstamp) and of its cleaned form (model_a, model_b, winner,
-judge, anony). Addresses (its field ip) are neither written nor kept. Votes that do not count (skips, repeats, checks,
-flagged ones) are left out.
+A line has the fields of FastChat's log (type, models, states, tstamp) and of its cleaned form (model_a, model_b,
+winner, judge, anony), and three of ours by which the same vote is known again (family, ballot_id, vote_id). Addresses
+(its field ip) are neither written nor kept. Votes that do not count (skips, repeats, checks, flagged ones) are left
+out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from collection.errors import InputError
+from collection.account import said
 from collection.files import replacing
-from collection.formats.pickapic import comparison_of, made_elsewhere
+from collection.formats.foreign import Importable, LeftOut, UnusableError, comparison_of, digest, fitted, made_elsewhere
 from collection.media.stores import Media
-from collection.texts import json_entries, read_text
-from collection.types import Choice, ExportedVote, Generation, StoredBallot, StoredVote
+from collection.texts import json_entries
+from collection.types import Choice, ExportedVote, StoredBallot, StoredVote
 
 FAMILY: Final = "fastchat"
 TYPES: Final[dict[Choice, str]] = {
@@ -34,6 +36,13 @@ WINNERS: Final[dict[Choice, str]] = {
     "tie": "tie",
     "both_bad": "tie (bothbad)",
 }
+CHOSEN: Final[dict[str, Choice]] = {
+    "both_bad": "both_bad",  # of LMArena's later data sets
+    **{name: choice for names in (TYPES, WINNERS) for choice, name in names.items()},
+}
+JUDGES: Final = ("judge", "judge_hash", "evaluation_session_id", "ip")  # what says who voted, the surest first
+HEADING: Final = re.compile(r"(?:#+\s*)?Model [AB](?:: *|$)")  # what its page shows in place of a name, or before it
+TAG: Final = re.compile(r"<[^>]*>")
 
 
 def write_fastchat(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
@@ -47,18 +56,173 @@ def write_fastchat(votes: Iterable[ExportedVote], media: Media, path: Path) -> i
     return written
 
 
-def read_fastchat(path: Path) -> Iterator[Generation | StoredBallot | StoredVote]:
-    """The records of a log or a cleaned file. Lines that are no votes (upvote, flag, chat) are passed over.
+def read_fastchat(path: Path, known: Callable[[str], bool]) -> Iterator[Importable]:
+    """The records of a log or a cleaned file; a line that is no vote, or none that can be kept, says why.
 
-    What was shown is kept as text. A judge is kept as a hash keyed with the file: the same within it, told to nobody.
+    What was shown is kept as text. A vote is known again by what its line says, so a log may be read again after it
+    grew. Where both sides of a line are `known` here, the vote is about them.
     """
-    salt = hashlib.sha256(read_text(path).encode()).digest()
     seen: set[str] = set()
     for number, row in json_entries(path):
         try:
-            yield from _records(row, number, salt, seen)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"Line {number} of {path} is no vote of FastChat's ({error!r}).") from None
+            yield from _records(_battle(row), known, seen)
+        except UnusableError as error:
+            yield LeftOut(str(error), number)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What stood on one side: the model's name, the prompt, what was shown, and the conversation's id if it has one."""
+
+    model: str
+    prompt: str
+    shown: str
+    conversation: str | None
+
+
+@dataclass(frozen=True)
+class _Battle:
+    """A line that is a vote. `family` is of our own exports."""
+
+    vote_id: str
+    ballot_id: str
+    sides: tuple[_Side, _Side]
+    choice: Choice
+    person: str
+    blind: bool
+    created_at: datetime
+    family: str | None
+
+
+def _battle(row: Any) -> _Battle:
+    if not isinstance(row, Mapping):
+        raise UnusableError("no object")
+    choice = _choice(row)
+    states = _states(row)
+    names, blind = _names(row, states)
+    line = digest(json.dumps(row, sort_keys=True))[:32]
+    return _Battle(
+        vote_id=fitted(_text(row.get("vote_id")) or line),
+        ballot_id=fitted(_text(row.get("ballot_id")) or line),
+        sides=(_side(names[0], states[0]), _side(names[1], states[1])),
+        choice=choice,
+        person=next((str(row[name]) for name in JUDGES if row.get(name)), "unknown"),
+        blind=blind,
+        created_at=_moment(row),
+        family=_text(row.get("family")),
+    )
+
+
+def _choice(row: Mapping[str, Any]) -> Choice:
+    told = row.get("winner", row.get("type"))
+    choice = CHOSEN.get(told) if isinstance(told, str) else None
+    if choice is None:
+        raise UnusableError("no winner" if told is None else f"no vote but {str(told)[:20]!r}")
+    return choice
+
+
+def _states(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is told of the two sides: FastChat's states, or LMArena's conversations."""
+    states = row.get("states")
+    if states is None:
+        states = [{"messages": row.get(name)} if row.get(name) else {} for name in ("conversation_a", "conversation_b")]
+    if not (isinstance(states, list) and len(states) == 2 and all(isinstance(state, Mapping) for state in states)):
+        raise UnusableError("not two states")
+    return states
+
+
+def _names(row: Mapping[str, Any], states: list[Mapping[str, Any]]) -> tuple[list[str], bool]:
+    """The models' names, and whether they were hidden: as FastChat reads its own log, where the models that the page
+    showed are empty or "Model A" as long as they are hidden, and a state has the name."""
+    if "model_a" in row or "model_b" in row:
+        names = [_text(row.get(name)) for name in ("model_a", "model_b")]
+        hidden = bool(row.get("anony", "conversation_a" in row))
+    else:
+        shown = row.get("models")
+        if not isinstance(shown, list) or len(shown) != 2 or None in shown:
+            raise UnusableError("no names of models")
+        plain = [HEADING.sub("", TAG.sub("", str(name)).strip()).strip() for name in shown]
+        if bool(plain[0]) != bool(plain[1]):
+            raise UnusableError("one name hidden and one shown")
+        hidden = not plain[0]
+        names = [_text(state.get("model_name")) or name for state, name in zip(states, plain, strict=True)]
+    if not all(names):
+        raise UnusableError("no names of models")
+    return [str(name) for name in names], hidden
+
+
+def _side(model: str, state: Mapping[str, Any]) -> _Side:
+    shown = json.dumps(state, ensure_ascii=False, sort_keys=True)
+    return _Side(model, _prompt(state), shown, _text(state.get("conv_id")))
+
+
+def _prompt(state: Mapping[str, Any]) -> str:
+    """What was asked first: [role, text] as FastChat has it, {role, content} as LMArena, or `prompt` as GenAI-Arena."""
+    messages = state.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, Mapping):
+            role, content = message.get("role"), message.get("content")
+        elif isinstance(message, list) and len(message) > 1:
+            role, content = message[:2]
+        else:
+            continue
+        if isinstance(role, str) and role.lower() in ("user", "human"):
+            return _words(content)
+    return _words(state.get("prompt"))
+
+
+def _words(content: Any) -> str:
+    """The text in a message, which may be a list of texts, pictures and objects with either."""
+    if isinstance(content, list):
+        return next((words for words in map(_words, content) if words), "")
+    if isinstance(content, Mapping):
+        return _words(content.get("text"))
+    return content if isinstance(content, str) else ""
+
+
+def _moment(row: Mapping[str, Any]) -> datetime:
+    told = next((said(row[name]) for name in ("tstamp", "timestamp") if name in row), None)
+    try:
+        if isinstance(told, str):
+            moment = datetime.fromisoformat(told)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if isinstance(told, int | float):
+            return datetime.fromtimestamp(float(told), UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise UnusableError("no time")
+
+
+def _text(value: Any) -> str | None:
+    """A text that says something; None for anything else."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _records(battle: _Battle, known: Callable[[str], bool], seen: set[str]) -> Iterator[Importable]:
+    sides, moment = battle.sides, battle.created_at
+    here = [side.conversation for side in sides if side.conversation and known(side.conversation)]
+    ids = [_identity(side, f"{battle.vote_id}-{place}") for place, side in enumerate(sides)]
+    if len(here) == 2:
+        ids = here
+        seen.update(here)
+    if ids[0] == ids[1]:
+        raise UnusableError("the same on both sides")
+    for identity, side in zip(ids, sides, strict=True):
+        if identity not in seen:
+            seen.add(identity)
+            family, variant = FAMILY, side.model
+            if battle.family and side.model.startswith(f"{battle.family}/"):
+                family, variant = battle.family, side.model.removeprefix(f"{battle.family}/")
+            shown = side.shown.encode("utf-8", "backslashreplace")
+            yield made_elsewhere(identity, family, variant, side.prompt, "text", shown, "text/plain", moment)
+    ballot = (battle.ballot_id, ids[0], ids[1], battle.person, battle.blind, "normal", None)
+    yield StoredBallot(*ballot, comparison_of(sides[0].prompt), moment)  # type: ignore[arg-type]
+    choice = battle.choice
+    yield StoredVote(battle.vote_id, battle.ballot_id, battle.person, choice, choice, None, None, moment, moment)
+
+
+def _identity(side: _Side, otherwise: str) -> str:
+    return digest(f"{side.conversation or otherwise} {side.model}{side.shown}")[:32]
 
 
 def _line(vote: ExportedVote) -> dict[str, Any]:
@@ -83,46 +247,7 @@ def _line(vote: ExportedVote) -> dict[str, Any]:
         "winner": WINNERS[choice],
         "judge": vote.vote.participant_id,
         "anony": vote.ballot.blind,
+        "family": vote.left.family,
+        "ballot_id": vote.ballot.id,
+        "vote_id": vote.vote.id,
     }
-
-
-def _records(
-    row: dict[str, Any], number: int, salt: bytes, seen: set[str]
-) -> Iterator[Generation | StoredBallot | StoredVote]:
-    choice = _choice(row)
-    if choice is None:
-        return
-    created_at = datetime.fromtimestamp(float(row["tstamp"]), UTC)
-    models = [row["model_a"], row["model_b"]] if "model_a" in row else row["models"]
-    states = row.get("states") or [{}, {}]
-    unique = hashlib.sha256(salt + str(number).encode()).hexdigest()[:32]
-    made, prompts = [], []
-    for side, (model, state) in enumerate(zip(models, states, strict=True)):
-        name = model or state["model_name"]
-        family, slash, variant = name.partition("/")
-        messages = state.get("messages") or []
-        prompt = next((text for role, text, *_ in messages if role.lower() in ("user", "human")), "")
-        uid = str(state.get("conv_id") or f"{unique}-{side}")
-        shown = json.dumps(state, ensure_ascii=False, sort_keys=True).encode()
-        identity = hashlib.sha256(f"{uid} {name}".encode() + shown).hexdigest()[:32]
-        made.append(identity)
-        prompts.append(prompt)
-        if identity not in seen:
-            seen.add(identity)
-            if not slash:
-                family, variant = FAMILY, name
-            yield made_elsewhere(identity, family[:64], variant[:64], prompt, "text", shown, "text/plain", created_at)
-    judge = str(row.get("judge") or row.get("ip") or "unknown")
-    person = "fastchat-" + hashlib.sha256(salt + judge.encode()).hexdigest()[:32]
-    blind = bool(row.get("anony", not all(models)))
-    yield StoredBallot(unique, made[0], made[1], person, blind, "normal", None, comparison_of(prompts[0]), created_at)
-    yield StoredVote(unique, unique, person, choice, choice, None, None, created_at, created_at)
-
-
-def _choice(row: dict[str, Any]) -> Choice | None:
-    said = row.get("winner", row.get("type"))
-    for names in (WINNERS, TYPES):
-        for choice, name in names.items():
-            if said == name:
-                return choice
-    return None

@@ -1,4 +1,5 @@
-"""Votes as Parquet with the 19 columns and types of Pick-a-Pic v1 (yuvalkirstain/pickapic_v1), out and in.
+"""Votes as Parquet with the 19 columns and types of Pick-a-Pic v1 (yuvalkirstain/pickapic_v1). The way back is in
+pickapic_reading.py.
 
 A clip is told by CLIP_FRAMES of its frames, a row each. "Both bad" prefers neither, so it is a tie: best_image_uid
 "none", labels 0.5, has_label False. Votes that do not count are left out: skips, repeats, checks, flagged ones, and
@@ -10,19 +11,20 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from collection.database.people import user_number
 from collection.errors import InputError
 from collection.files import replacing
 from collection.media.stores import Media
-from collection.types import Choice, ExportedVote, Generation, StoredBallot, StoredVote
+from collection.types import ExportedVote
 
 ROWS_PER_GROUP: Final = 200
 CLIP_FRAMES: Final = 4
@@ -49,9 +51,10 @@ PICK_A_PIC_COLUMNS: Final = {
     "num_example_per_prompt": "int64",
     "__index_level_0__": "int64",
 }
-SCHEMA: Final = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in PICK_A_PIC_COLUMNS.items()])
-UNKNOWN_FAMILY: Final = "pickapic"
-MEDIA_TYPES: Final = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"RIFF", "image/webp"))
+MARK: Final = b"diffusion-npo-lab"  # in a file's metadata: its models' names are "family/variant"
+SCHEMA: Final = pa.schema(
+    [(name, pa.type_for_alias(kind)) for name, kind in PICK_A_PIC_COLUMNS.items()], metadata={MARK: b"1"}
+)
 
 Row = dict[str, Any]
 
@@ -71,22 +74,6 @@ def split_of(prompt: str) -> str:
     """The split that all votes on a prompt belong to: of ten prompts about eight are for training."""
     place = _stable_int(prompt) % 10
     return {0: "validation", 1: "test"}.get(place, "train")
-
-
-def read_pickapic(path: Path, known: Callable[[str], bool]) -> Iterator[Generation | StoredBallot | StoredVote]:
-    """The records of a Parquet file with these columns, or of all in a folder; row by row.
-
-    Rows whose pictures, or the clips that they are frames of, are both `known` here are left out: they come from this
-    database. Raises InputError for a file that is no such table.
-    """
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"The folder {path} holds no .parquet file; give one that does.")
-    seen: set[str] = set()
-    for file in files:
-        for row in _rows_of(file):
-            if not all(known(row[name].split(FRAME_MARK)[0]) for name in ("image_0_uid", "image_1_uid")):
-                yield from _records(row, seen, file)
 
 
 def _write(votes: Iterable[ExportedVote], media: Media, path: Path, *, reverse: bool) -> int:
@@ -112,7 +99,7 @@ def _write(votes: Iterable[ExportedVote], media: Media, path: Path, *, reverse: 
                     tables[SPLITS[0] if single else split_of(row["caption"])].add(row)
         for split, part in parts.items():
             with _Table(part) as table:
-                for row in _rows_of(drafts[split]):
+                for row in rows_of(drafts[split]):
                     table.add(row | {"num_example_per_prompt": per_prompt[row["caption"]]})
     return written
 
@@ -172,7 +159,7 @@ def _rows(vote: ExportedVote, media: Media, reverse: bool) -> list[Row]:
                 "model_0": models[0],
                 "model_1": models[1],
                 "ranking_id": _stable_int(vote.ballot.id),
-                "user_id": _stable_int(vote.vote.participant_id),
+                "user_id": user_number(vote.vote.participant_id),
                 "num_example_per_prompt": 0,
             }
         )
@@ -205,100 +192,30 @@ def _frames(clip: bytes) -> list[bytes]:
     return encoded
 
 
-def _rows_of(file: Path) -> Iterator[Row]:
+def rows_of(file: Path) -> Iterator[Row]:
+    """The rows of a Parquet file with these columns; InputError for any other."""
+    table = opened(file)
     try:
-        table = pq.ParquetFile(file)
-        missing = [name for name in PICK_A_PIC_COLUMNS if name not in (*table.schema_arrow.names, "__index_level_0__")]
-        if missing:
-            raise InputError(f"{file} has no column {missing[0]}; give a file with the columns of Pick-a-Pic.")
         for batch in table.iter_batches(batch_size=ROWS_PER_GROUP):
             yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{file} cannot be read as Parquet ({error}); give a file with Pick-a-Pic's columns."
-        ) from None
+        raise _unreadable(file, error) from None
 
 
-def _records(row: Row, seen: set[str], file: Path) -> Iterator[Generation | StoredBallot | StoredVote]:
-    created_at = row["created_at"].replace(tzinfo=UTC)
-    models = (row["model_0"] or "unknown", row["model_1"] or "unknown")
-    uids = (row["image_0_uid"], row["image_1_uid"])
-    for uid, model, other, jpg in zip(uids, models, models[::-1], (row["jpg_0"], row["jpg_1"]), strict=True):
-        if uid in seen:
-            continue
-        seen.add(uid)
-        jpg = jpg.get("bytes") if isinstance(jpg, dict) else jpg
-        if not jpg:
-            raise InputError(f"{file} has no picture for {uid!r}; give a file with the pictures in jpg_0 and jpg_1.")
-        yield _generation(uid, *_family_and_variant(model, other), row["caption"], jpg, created_at)
-    identity = hashlib.sha256(f"{row['ranking_id']} {uids}".encode()).hexdigest()[:32]
-    person = f"pickapic-{row['user_id']}"
-    comparison_id = comparison_of(row["caption"])
-    yield StoredBallot(identity, *uids, person, True, "normal", None, comparison_id, created_at)
-    choice: Choice = {1.0: "left", 0.0: "right"}.get(row["label_0"], "tie")  # type: ignore[assignment]
-    yield StoredVote(identity, identity, person, choice, choice, None, None, created_at, created_at)
+def opened(file: Path) -> pq.ParquetFile:
+    """The table in a file, if it has these columns; InputError for any other."""
+    try:
+        table = pq.ParquetFile(file)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(file, error) from None
+    missing = [name for name in PICK_A_PIC_COLUMNS if name not in (*table.schema_arrow.names, "__index_level_0__")]
+    if missing:
+        raise InputError(f"{file} has no column {missing[0]}; give a file with the columns of Pick-a-Pic.")
+    return table
 
 
-def _family_and_variant(model: str, other: str) -> tuple[str, str]:
-    """ "emoji/base" beside another of "emoji/": our own names; else the model is the variant of no family of ours."""
-    family, slash, variant = model.partition("/")
-    if slash and other.startswith(f"{family}/"):
-        return family[:64], variant[:64]
-    return UNKNOWN_FAMILY, model[-64:]
-
-
-def _generation(uid: str, family: str, variant: str, caption: str, picture: bytes, created_at: datetime) -> Generation:
-    """What is known of a picture that was made elsewhere; the rest says so by being empty."""
-    media_type = next((name for start, name in MEDIA_TYPES if picture.startswith(start)), "image/jpeg")
-    return made_elsewhere(uid, family, variant, caption, "image", picture, media_type, created_at)
-
-
-def comparison_of(prompt: str) -> str:
-    """The comparison that pictures made elsewhere belong to, and the ballots on them: all those on one prompt."""
-    return hashlib.sha256(prompt.encode()).hexdigest()[:32]
-
-
-def made_elsewhere(
-    uid: str,
-    family: str,
-    variant: str,
-    prompt: str,
-    modality: str,
-    media: bytes,
-    media_type: str,
-    created_at: datetime,
-) -> Generation:
-    """A generation of which only this much is known: no seed, no settings, no adapters."""
-    return Generation(
-        comparison_id=comparison_of(prompt),
-        prompt=prompt,
-        negative_prompt="",
-        seed=-1,
-        family=family,
-        modality=modality,
-        variant=variant,
-        aligned_id=None,
-        aligned_sha256=None,
-        negative_id=None,
-        negative_sha256=None,
-        alpha=0.0,
-        beta=0.0,
-        guidance_scale=0.0,
-        steps=0,
-        scheduler="unknown",
-        width_px=0,
-        height_px=0,
-        frames=1,
-        fps=None,
-        versions={},
-        elapsed_s=0.0,
-        media=media,
-        media_type=media_type,
-        media_sha256=hashlib.sha256(media).hexdigest(),
-        latents=None,
-        id=uid,
-        created_at=created_at,
-    )
+def _unreadable(file: Path, error: Exception) -> InputError:
+    return InputError(f"{file} cannot be read as Parquet ({error}); give a file with Pick-a-Pic's columns.")
 
 
 def _stable_int(text: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, cast
 
@@ -17,12 +18,14 @@ from sqlalchemy import URL, Engine
 from collection.database.engine import sqlite_path
 from collection.database.faults import clear_errors
 from collection.errors import InputError
+from collection.maintenance.belongings import make_folder
 
 FILE_NAMES: Final = {"sqlite": "npo.db", "postgresql": "npo.dump"}
 
 
-def copy_database(url: URL, engine: Engine, folder: Path) -> tuple[Path, Path]:
+def copy_database(url: URL, engine: Engine, folder: Path, undo: ExitStack) -> tuple[Path, Path]:
     """Writes the copy below a temporary name, checked and on the disk; returns (that name, the one it is to take).
+    `undo` takes back what was made.
 
     Raises InputError where the copy would replace the database itself, cannot be made, or is damaged.
     """
@@ -30,9 +33,10 @@ def copy_database(url: URL, engine: Engine, folder: Path) -> tuple[Path, Path]:
     source = sqlite_path(url)
     if source is not None and target.resolve() == source.resolve():
         raise InputError(f"The backup {target} would replace the database itself; give another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, undo)
     part = target.with_suffix(".part")
     part.unlink(missing_ok=True)
+    undo.callback(part.unlink, missing_ok=True)
     if source is None:
         _dump_server(url, part)
     else:

@@ -3,55 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy import select, update
+from sqlalchemy.orm import undefer
 
 from collection.database import sql
-from collection.database.connection import Database
-from collection.database.faults import clear_errors, patient, shown
+from collection.database.faults import patient, shown
 from collection.database.models import (
     LATENTS_DTYPE,
-    AssignmentRow,
+    AdapterRow,
     BallotRow,
-    ComparisonRow,
     EnrolmentRow,
-    FaultRow,
     GenerationRow,
-    ParticipantRow,
-    TallyRow,
     VoteRow,
     require_participant,
 )
+from collection.database.people import OURS, keys_in, outside_name
 from collection.errors import InputError
 from collection.maintenance.backups import copy_database
-from collection.maintenance.copying import Progress, TableCopy, copy_tables
+from collection.maintenance.belongings import SECRET_FILE, Tell, copy_belongings, make_folder, problem_of
+from collection.maintenance.copying import Progress, TableCopy, copy_tables, refuse_strangers
+from collection.maintenance.erasures import Erasures
+from collection.maintenance.imports import ImportReport, Records, import_records
 from collection.media.folder import MediaFiles, content_name
 from collection.media.stores import Media, copy_media
 from collection.types import (
-    BALLOT_KINDS,
-    CHOICES,
-    ErasureReport,
     ExportedVote,
-    Generation,
-    ImportReport,
-    StoredBallot,
-    StoredVote,
 )
-from collection.validate import check_latents, check_one_of
-from collection.votes.comparisons import count_ballots, note_comparisons, wrong_comparisons
-from collection.votes.vote_counts import count_new_votes, counted, wrong_tallies
+from collection.votes.comparisons import wrong_comparisons
+from collection.votes.vote_counts import counted, wrong_tallies
 
-Importable = Generation | StoredBallot | StoredVote
+logger = logging.getLogger(__name__)
 
 
-class Upkeep(Database):
+class Upkeep(Erasures):
     """Methods behind `python -m collection`."""
 
     @patient(repeatable=False)
@@ -73,60 +66,12 @@ class Upkeep(Database):
                 changed = session.execute(update(VoteRow).where(own).values(flag=reason or by_rule))
             return cast(Any, changed).rowcount
 
-    @patient(repeatable=False)
-    def erase_participant(self, participant_id: str) -> ErasureReport:
-        """Deletes a person: their id, ballots, votes, and the pictures they asked for. It cannot be undone.
-
-        This is the one exception to never deleting. Pictures that others were asked about too stay, with the prompt,
-        because those people's votes rest on them. InputError when unknown.
-        """
-        with self.writing() as session:
-            if self.url.get_backend_name() == "sqlite":
-                session.connection().exec_driver_sql("PRAGMA secure_delete = ON")  # overwrite, not just forget
-            require_participant(session, participant_id, lock=True)
-            own = session.scalars(sql.comparisons_asked_for(participant_id)).all()
-            shared = set(session.scalars(sql.comparisons_others_judged(own, participant_id)))
-            alone = [comparison for comparison in own if comparison not in shared]
-            media = set(session.execute(sql.media_of(alone)).tuples())
-            session.execute(delete(FaultRow).where(FaultRow.participant_id == participant_id))
-            own_votes = VoteRow.participant_id == participant_id
-            with counted(session, [participant_id]):
-                votes = session.execute(delete(VoteRow).where(own_votes))
-            session.execute(delete(TallyRow).where(*sql.tallies_of_participant(participant_id)))
-            enrolments = select(EnrolmentRow.id).where(EnrolmentRow.participant_id == participant_id)
-            session.execute(delete(AssignmentRow).where(AssignmentRow.enrolment_id.in_(enrolments)))
-            session.execute(delete(EnrolmentRow).where(EnrolmentRow.participant_id == participant_id))
-            own_ballots = BallotRow.participant_id == participant_id
-            issued = Counter(session.scalars(select(BallotRow.comparison_id).where(own_ballots)))
-            ballots = session.execute(delete(BallotRow).where(own_ballots))
-            kept = session.scalars(select(GenerationRow.id).where(GenerationRow.comparison_id.in_(shared))).all()
-            erased = session.execute(delete(GenerationRow).where(GenerationRow.comparison_id.in_(alone)))
-            session.execute(delete(ParticipantRow).where(ParticipantRow.id == participant_id))
-            count_ballots(session, {comparison: -number for comparison, number in issued.items()})
-            session.execute(delete(ComparisonRow).where(ComparisonRow.id.in_(alone)))
-            orphans = media - set(session.execute(sql.media_still_used(sha for sha, _ in media)).tuples())
-        for sha256, media_type in orphans:
-            self.media.remove(sha256, media_type)
-        self._empty_journal()
-        return ErasureReport(
-            votes=cast(Any, votes).rowcount,
-            ballots=cast(Any, ballots).rowcount,
-            generations=cast(Any, erased).rowcount,
-            generations_kept=len(kept),
-        )
-
-    def _empty_journal(self) -> None:
-        """Moves everything out of SQLite's write-ahead log, where erased pages would otherwise linger."""
-        if self.url.get_backend_name() == "sqlite":
-            with clear_errors(self.url), self._engine.connect() as connection:
-                connection.rollback()  # a checkpoint runs outside transactions
-                cast(Any, connection.connection.driver_connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
     def exported_votes(
         self, family: str | None = None, study: str | None = None, modality: str | None = None
     ) -> Iterator[ExportedVote]:
         """Every vote that was not taken back, oldest first, with what it is about; flagged ones say so.
 
+        People are told by the names that they have outside (see people.py), since an id is what somebody votes with.
         One transaction for as long as it is iterated; memory does not grow with the number of votes.
         """
         left, right = sql.LeftRow, sql.RightRow
@@ -143,61 +88,92 @@ class Upkeep(Database):
         if modality is not None:
             statement = statement.where(VoteRow.modality == modality)
         with self.reading() as session:
+            key = keys_in(session)[OURS]
             for vote, ballot, left_row, right_row in session.execute(statement):
-                yield ExportedVote(vote.to_record(), ballot.to_record(), left_row.to_record(), right_row.to_record())
+                person = {"participant_id": outside_name(vote.participant_id, key)}
+                yield ExportedVote(
+                    replace(vote.to_record(), **person),
+                    replace(ballot.to_record(), **person),
+                    left_row.to_record(),
+                    right_row.to_record(),
+                )
 
-    def import_votes(self, records: Iterable[Importable]) -> ImportReport:
-        """Takes in exported records, all or none; those already here are left as they are, so it may be repeated.
+    def import_votes(self, records: Records) -> ImportReport:
+        """Takes in exported records, all or none, files included; see imports.py. It may be repeated.
 
-        A generation or ballot comes before what refers to it. Raises InputError where that or anything else is amiss.
+        records: those records, or a function that is told how to ask whether a generation is known here and gives them.
+        Raises InputError where something is amiss: a ballot before its generations, a vote before its ballot.
         """
-        new: dict[type[Importable], list[str]] = {Generation: [], StoredBallot: [], StoredVote: []}
-        comparisons: set[str] = set()
-        issued: Counter[str] = Counter()
         with self.writing() as session:
-            for record in records:
-                if isinstance(record, Generation):
-                    comparisons.add(record.comparison_id)
-                    added = _import_generation(session, record, self.media)
-                elif isinstance(record, StoredBallot):
-                    comparison_id = _import_ballot(session, record)
-                    added = comparison_id is not None
-                    issued.update([comparison_id] if comparison_id else [])
-                else:
-                    added = _import_vote(session, record)
-                session.flush()
-                new[type(record)] += [str(record.id)] if added else []
-            count_new_votes(session, new[StoredVote])
-            for some in sql.batched(sorted(comparisons)):
-                note_comparisons(session, some)
-            count_ballots(session, issued)
-        return ImportReport(len(new[Generation]), len(new[StoredBallot]), len(new[StoredVote]))
+            return import_records(session, self.media, records)
 
-    def backup(self, folder: Path | str) -> Path:
-        """Copies the database, while in use, to FOLDER/npo.db (PostgreSQL: npo.dump), and the media files not yet
-        there; returns the copy. See backups.py for the way back.
+    def backup(self, folder: Path | str, tell: Tell = logger.warning) -> Path:
+        """Copies the database, while in use, to FOLDER/npo.db (PostgreSQL: npo.dump), with the media files not yet
+        there, the trained adapters, the signing secret and the list of erased people; returns the copy. FOLDER is then
+        a data folder. See backups.py for the way back.
 
-        The copy is one moment of the database, checked, and replaces an older one only when whole.
+        The copy is one moment of the database, checked, and replaces an older one only when whole; a backup that fails
+        leaves nothing of itself. tell: is told which files are missing or damaged here, which no copy can have.
         """
+        folder = Path(folder)
         try:
-            part, target = copy_database(self.url, self._engine, Path(folder))
-            # after the rows that need them, which may have become more meanwhile
-            copy_media(self.media, MediaFiles(target.parent / "media"))
-            part.replace(target)
+            with ExitStack() as undo:
+                part, target = copy_database(self.url, self._engine, folder, undo)
+                # after the rows that need them, which may have become more meanwhile
+                self._copy_files(MediaFiles(folder / "media"), folder, undo, tell)
+                part.replace(target)
+                undo.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"The backup cannot be written to {folder} ({error}); give another folder.") from None
         return target
 
-    def copy_to(self, target: Database, progress: Progress = lambda line: None) -> list[TableCopy]:
-        """Brings everything to `target`, media files too where it keeps its own; see copying.py.
+    def copy_to(
+        self, target: Upkeep, progress: Progress = lambda line: None, tell: Tell = logger.warning
+    ) -> list[TableCopy]:
+        """Brings everything to `target`, files too where it keeps its own, or nothing; see copying.py.
 
-        InputError where both are the same database, or the two differ in the end.
+        tell: is told which files are missing or damaged here. InputError where both are the same database, the target
+        has something else in it, or the two differ in the end.
         """
         if self.url == target.url:
             raise InputError(f"{shown(self.url)} cannot be copied to itself; give the URL of another database.")
-        copy_media(self.media, target.media)
-        with clear_errors(target.url, opening=True), clear_errors(self.url, opening=True):
-            return copy_tables(self._engine, target._engine, progress)
+        self._share_erasures(target)
+        refuse_strangers(self._engine, target._engine)
+        self.honour_erasures(target.erased_people() - self.erased_people())
+        try:
+            with ExitStack() as undo:
+                self._copy_files(target.media, target.data_dir, undo, tell)
+                copies = copy_tables(self._engine, target._engine, progress)
+                undo.pop_all()
+        except OSError as error:
+            raise InputError(
+                f"The files cannot be written to {target.data_dir} ({error}), so nothing was copied; give another one."
+            ) from None
+        return copies
+
+    def _copy_files(self, media: Media, data_dir: Path, undo: ExitStack, tell: Tell) -> None:
+        with self.reading() as session:
+            made = session.execute(select(GenerationRow.media_sha256, GenerationRow.media_type).distinct())
+            names = [content_name(sha256, media_type) for sha256, media_type in made]
+            adapters = [row.to_record() for row in session.scalars(select(AdapterRow))]
+        if isinstance(media, MediaFiles):
+            make_folder(media.folder, undo)
+        copy_media(self.media, media, names, undo, tell)
+        if data_dir.resolve() != self.data_dir.resolve():
+            make_folder(data_dir, undo)
+            copy_belongings(self.data_dir, data_dir, adapters, undo, tell)
+
+    def _share_erasures(self, target: Upkeep) -> None:
+        """Deletes at the target who was erased here; InputError where it is the other way round."""
+        back = self.people_among(target.erased_people() - self.erased_people())
+        if back:
+            raise InputError(
+                f"At the target {len(back)} people were erased who are still here, and a copy would bring them back; "
+                f"run `python -m collection participants erase {self.outside_name(back[0])}` here, and copy again."
+            )
+        names = self.erased_people() - target.erased_people()
+        if target.people_among(names):
+            target.honour_erasures(names)
 
     def verify(self) -> list[str]:
         """What is wrong with the database and its media files, a sentence each; nothing is changed."""
@@ -219,62 +195,15 @@ class Upkeep(Database):
             for row in rows:
                 expected.add(content_name(row.media_sha256, row.media_type))
                 problems += _problems_of(row, self.media)
+            adapters = [row.to_record() for row in session.scalars(select(AdapterRow))]
+            signed = session.scalar(select(EnrolmentRow.id).where(EnrolmentRow.worker_hash.is_not(None)).limit(1))
+        problems += [problem for adapter in adapters if (problem := problem_of(adapter, self.data_dir))]
+        if signed is not None and not (self.data_dir / SECRET_FILE).exists():
+            problems.append(
+                f"The secret {self.data_dir / SECRET_FILE} is missing: who takes part in a study is not known again."
+            )
         strangers = (self.media.where(name) for name in self.media.names() if name not in expected)
         return problems + [f"No generation knows the media file {place}." for place in strangers]
-
-
-def _import_generation(session: Session, record: Generation, media: Media) -> bool:
-    check_latents(record.latents)
-    if record.media is not None:
-        media.write(record.media, record.media_sha256, record.media_type)
-    if record.id is None:
-        raise InputError("An imported generation needs its id; export it again.")
-    if session.get(GenerationRow, record.id) is not None:
-        return False
-    session.add(GenerationRow.from_record(record))
-    return True
-
-
-def _import_ballot(session: Session, record: StoredBallot) -> str | None:
-    """The comparison that the ballot is about, None where it was here already."""
-    check_one_of("ballot kind", record.kind, BALLOT_KINDS)
-    if session.get(BallotRow, record.id) is not None:
-        return None
-    for generation_id in (record.left_generation_id, record.right_generation_id):
-        if session.get(GenerationRow, generation_id) is None:
-            raise InputError(f"The ballot {record.id!r} comes before its generation {generation_id!r}.")
-    if session.get(ParticipantRow, record.participant_id) is None:
-        session.add(ParticipantRow(id=record.participant_id, created_at=record.created_at))
-        session.flush()
-    comparison_id = session.scalar(sql.comparison_about(record.comparison_id, record.left_generation_id))
-    session.add(BallotRow(**vars(record) | {"comparison_id": comparison_id}))
-    return comparison_id
-
-
-def _import_vote(session: Session, record: StoredVote) -> bool:
-    for choice in (record.choice, record.first_choice):
-        check_one_of("choice", choice, CHOICES)
-    found = session.execute(sql.ballots_to_answer(), {"ballot_ids": [record.ballot_id]}).one_or_none()
-    if found is None or found[0].participant_id != record.participant_id:
-        raise InputError(f"The vote {record.id!r} comes before its ballot {record.ballot_id!r} or is another person's.")
-    here = select(VoteRow.id).where((VoteRow.id == record.id) | (VoteRow.ballot_id == record.ballot_id))
-    if session.scalar(here.limit(1)) is not None:
-        return False
-    ballot, family, modality, left_variant, right_variant, _flag, _assigned = found
-    session.add(
-        VoteRow(
-            **vars(record),
-            withdrawn=False,
-            family=family,
-            modality=modality,
-            left_variant=left_variant,
-            right_variant=right_variant,
-            blind=ballot.blind,
-            kind=ballot.kind,
-            study=ballot.study,
-        )
-    )
-    return True
 
 
 def _problems_of(row: GenerationRow, media: Media) -> list[str]:

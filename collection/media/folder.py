@@ -45,7 +45,7 @@ class MediaFiles:
         if actual != sha256:
             raise InputError(f"The media have the sha256 {actual}, not {sha256} as stated; hash the bytes given.")
         path = self.path(sha256, media_type)
-        if path.exists():
+        if path.is_file():
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +56,10 @@ class MediaFiles:
                 "make the data folder writable or give another one."
             ) from None
 
+    def has(self, sha256: str, media_type: str) -> bool:
+        """Whether the file with this content is kept."""
+        return self.path(sha256, media_type).exists()
+
     def read(self, sha256: str, media_type: str) -> bytes:
         """The bytes of a kept file."""
         path = self.path(sha256, media_type)
@@ -65,6 +69,8 @@ class MediaFiles:
             raise InputError(
                 f"The media file {path} is missing; give the data folder that belongs to this database."
             ) from None
+        except OSError as error:
+            raise InputError(f"The media file {path} cannot be read ({error.strerror}); put it back.") from None
 
     def remove(self, sha256: str, media_type: str) -> None:
         """Deletes a kept file; only the erasure of a participant asks for this."""
@@ -77,7 +83,7 @@ class MediaFiles:
     def content(self, name: str) -> bytes | None:
         """The bytes of a file by its name, None where it is missing."""
         path = self.folder / name
-        return path.read_bytes() if path.exists() else None
+        return path.read_bytes() if path.is_file() else None
 
     def where(self, name: str) -> str:
         """How a message names a file."""

@@ -6,9 +6,9 @@ Files are named after their content (ab/abcdef....png), so equal pictures are on
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
@@ -18,14 +18,15 @@ from collection.media.folder import SUFFIXES, MediaFiles, content_name
 MEDIA_URL_VARIABLE: Final = "NPO_MEDIA_URL"
 MEDIA_TYPES: Final = {suffix: media_type for media_type, suffix in SUFFIXES.items()}
 
-logger = logging.getLogger(__name__)
-
 
 class Media(Protocol):
     """What the Store needs of such a place. A name is what `content_name` makes of sha256 and media type."""
 
     def write(self, media: bytes, sha256: str, media_type: str) -> None:
         """Keeps `media`, safely before it returns, whole or not at all; InputError where the hash is another."""
+
+    def has(self, sha256: str, media_type: str) -> bool:
+        """Whether the file with this content is kept."""
 
     def read(self, sha256: str, media_type: str) -> bytes:
         """The bytes of a kept file; InputError where it is missing."""
@@ -91,6 +92,10 @@ class RemoteMedia:
         if self._size(place) != len(media):
             raise InputError(f"The file {self.url}/{content_name(sha256, media_type)} did not arrive whole; try again.")
 
+    def has(self, sha256: str, media_type: str) -> bool:
+        """See Media."""
+        return self._size(self._place(content_name(sha256, media_type))) is not None
+
     def read(self, sha256: str, media_type: str) -> bytes:
         """See Media."""
         return self.path(sha256, media_type).read_bytes()
@@ -151,15 +156,23 @@ class RemoteMedia:
         return InputError(f"The media at {self.url} cannot be reached ({reason}); check the URL and the credentials.")
 
 
-def copy_media(source: Media, target: Media) -> None:
-    """Brings over the files that `target` has not; what is not what its name says is left out, with a warning."""
+def copy_media(
+    source: Media, target: Media, names: Iterable[str], undo: ExitStack, tell: Callable[[str], None]
+) -> None:
+    """Brings over the files called `names` that `target` has not; `undo` takes back those that were written.
+
+    What is missing, or is not what its name says, is left out and told, a sentence each.
+    """
     there = set(target.names())
-    for name in source.names():
+    for name in names:
         if name in there:
             continue
         content, path = source.content(name), PurePosixPath(name)
         media_type = MEDIA_TYPES.get(path.suffix)
-        if content is None or media_type is None or hashlib.sha256(content).hexdigest() != path.stem:
-            logger.warning("%s is damaged or no media file, so it was not copied.", source.where(name))
+        if content is None:
+            tell(f"The media file {source.where(name)} is missing.")
+        elif media_type is None or hashlib.sha256(content).hexdigest() != path.stem:
+            tell(f"The media file {source.where(name)} is damaged.")
         else:
+            undo.callback(target.remove, path.stem, media_type)
             target.write(content, path.stem, media_type)

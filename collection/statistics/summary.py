@@ -6,29 +6,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final
 
-import numpy as np
-
-from collection.statistics.ratings import (
-    PersonCounts,
-    PositionBias,
-    Power,
-    Rating,
-    WinRate,
-    agreement,
-    position_bias,
-    power,
-    ratings,
-    tie_chance,
-    win_rates,
-)
+from collection.statistics.agreement import agreement
+from collection.statistics.counts import Votes
+from collection.statistics.rates import PositionBias, Power, WinRate, position_bias, power, win_rates
+from collection.statistics.strengths import Rating, ratings, tie_chance
 from collection.store import Store
 from collection.types import Totals, VoteCount, WhichVotes
 
-METHODOLOGY: Final = "2"
+METHODOLOGY: Final = "3"
 """Which rules made the numbers; raised whenever the same votes would give others. 1: ties as half wins in the
-strengths, Wilson's intervals on votes. 2: Davidson's ties, design effects, agreement with exchangeable sides."""
+strengths, Wilson's intervals on votes. 2: Davidson's ties, design effects, agreement with exchangeable sides. 3: all
+intervals over people and prompts by one engine, none under 3 people; groups apart; a prior that does not grow."""
 
 EXTREMES: Final = 3
 
@@ -70,31 +61,27 @@ def summarise(
     family: str | None = None,
     modality: str | None = None,
     study: WhichVotes = None,
-    *,
-    seed: int = 0,
-    rounds: int = 500,
 ) -> Summary:
-    """The blind votes on a family and modality, or of a study (None: all); `seed` makes the intervals repeatable.
+    """The blind votes on a family and modality, or of a study (None: all).
 
     Reads the count tables only: it costs the same for a thousand votes and for a million.
     """
     scope: dict[str, Any] = {"family": family, "modality": modality, "study": study}
-    by_person = store.vote_counts_by_participant(**scope)
+    votes = store.votes_for_statistics(**scope)
     by_comparison = store.vote_counts_by_comparison(**scope)
-    counts = store.vote_counts(**scope)
-    rates = win_rates(by_person)
+    rates = win_rates(votes)
     best, worst = extremes(by_comparison)
     prompts = store.prompts_of({score.comparison_id for score in (*best, *worst)})
     return Summary(
         totals=store.totals(**scope),
         win_rates=rates,
-        ratings=ratings(by_person, np.random.default_rng(seed), rounds),
-        position_bias=position_bias(*store.side_counts(**scope)),
+        ratings=ratings(votes),
+        position_bias=position_bias(votes),
         agreement=agreement(count for counts in by_comparison.values() for count in counts),
-        tie_chance=tie_chance(counts),
-        power=power(rates, counts),
+        tie_chance=tie_chance(votes),
+        power=power(rates),
         by_category={
-            category: win_rates(PersonCounts.of(("", *count) for count in ours))
+            category: win_rates(Votes.of_counts(ours))
             for category, ours in store.vote_counts_by_category(**scope).items()
         },
         by_hour=store.votes_by_hour(**scope),
@@ -133,27 +120,40 @@ def as_text(summary: Summary) -> str:
         + (f", the last at {totals.last_vote_at:%Y-%m-%d %H:%M} UTC" if totals.last_vote_at else "")
     ]
     if summary.win_rates:
-        lines += ["", "Blind win rates (a tie is half a win; 95% intervals, votes of one person hang together)"]
+        lines += ["", "Blind win rates (a tie is half a win; 95% intervals over people and prompts)"]
     for rate in summary.win_rates:
         names = f"{rate.variant_a} against {rate.variant_b}"
-        lines.append(f"  {names:<40} {rate.rate:6.1%}  ({rate.low:.1%} to {rate.high:.1%}), {rate.votes} votes")
+        lines.append(f"  {names:<40} {rate.rate:6.1%}  {_interval(rate, '.1%')}, {rate.votes} votes")
     if summary.ratings:
-        lines += ["", "Bradley-Terry strength in Elo points (95% intervals, participants resampled)"]
-    for rating in summary.ratings:
-        interval = "" if rating.low is None else f"  ({rating.low:.0f} to {rating.high:.0f})"
-        lines.append(f"  {rating.variant:<40} {rating.points:6.0f}{interval}")
+        lines += ["", "Bradley-Terry strength in Elo points (95% intervals over people and prompts)"]
+    for before, rating in pairwise([None, *summary.ratings]):
+        assert rating is not None
+        if before is not None and before.group != rating.group:
+            lines.append("  and apart from these, for no votes connect them:")
+        lines.append(f"  {rating.variant:<40} {rating.points:6.0f}  {_interval(rating, '.0f')}")
     if summary.position_bias is not None:
         bias = summary.position_bias
-        lines += ["", f"Left side won {bias.left_rate:.1%} ({bias.low:.1%} to {bias.high:.1%}) of {bias.votes} votes"]
+        lines += ["", f"Left side won {bias.left_rate:.1%} {_interval(bias, '.1%')} of {bias.votes} votes"]
     if summary.agreement is not None:
         lines.append(f"Agreement between participants (Krippendorff's alpha): {summary.agreement:.2f}")
     if summary.power:
         lines += ["", "To tell two variants apart (5%, 80% power, if the rate stays as it is)"]
     for advice in summary.power:
-        told = {0: "they are told apart", None: "out of reach"}.get(advice.more, f"{advice.more} more votes")
-        lines.append(f"  {f'{advice.variant_a} against {advice.variant_b}':<40} {told}")
+        lines.append(f"  {f'{advice.variant_a} against {advice.variant_b}':<40} {_advice(advice)}")
     lines += ["", f"Methodology {summary.methodology}"]
     return "\n".join(lines)
+
+
+def _interval(number: WinRate | Rating | PositionBias, form: str) -> str:
+    if number.low is None or number.high is None:
+        return f"(needs {number.missing})"
+    return f"({number.low:{form}} to {number.high:{form}})"
+
+
+def _advice(advice: Power) -> str:
+    if advice.missing:
+        return f"needs {advice.missing}"
+    return {0: "they are told apart", None: "about as good"}.get(advice.more, f"needs {advice.more} more votes")
 
 
 def as_json(summary: Summary) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from collection.database.models import (
     now,
     require_participant,
 )
+from collection.database.people import is_outside_name, people_named
 from collection.errors import InputError, RefusedError
 from collection.studies.ballots import everything_asked, give_out, renewed, right_side, view_of
 from collection.studies.flagging import StudyQuality, flag_by_rule, qualities_in
@@ -107,9 +108,13 @@ class Studies(StudyPools, StudyQuality):
         """The participant behind the code that a study gave them (or their id itself); InputError when unknown."""
         with self.reading() as session:
             found = session.scalar(select(EnrolmentRow.participant_id).where(EnrolmentRow.code == code_or_id.upper()))
-            if found is None and session.get(ParticipantRow, code_or_id) is None:
-                raise InputError(f"There is no participant {code_or_id!r}; give a participant's id or code.")
-            return found or code_or_id
+            if found is None and session.get(ParticipantRow, code_or_id) is not None:
+                return code_or_id
+            if found is None and is_outside_name(code_or_id):
+                found = next(people_named(session, {code_or_id}), None)
+            if found is None:
+                raise InputError(f"There is no participant {code_or_id!r}; give their id, code, or name in an export.")
+            return found
 
     def studies_of(self, participant_id: str) -> list[str]:
         """The studies in which this person takes part and has not withdrawn."""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from collection.database import sql
 from collection.database.connection import Database
 from collection.database.models import GenerationRow, StudyItemRow, TallyRow, VoteRow, unpack_latents
-from collection.statistics.ratings import PersonCounts
+from collection.statistics.counts import Votes
 from collection.types import PreferencePairs, PreferenceRecord, Totals, VoteCount, WhichVotes
 
 ROWS_AT_ONCE: Final = 1000
@@ -59,18 +59,19 @@ class Results(Database):
         with self.reading() as session:
             return [VoteCount(*row[:6]) for row in session.execute(statement)]
 
-    def vote_counts_by_participant(
+    def votes_for_statistics(
         self,
         family: str | None = None,
         modality: str | None = None,
         blind_only: bool = True,
         study: WhichVotes = None,
-    ) -> PersonCounts:
-        """The same per participant: what an interval that resamples people needs."""
+    ) -> Votes:
+        """The same by person and by prompt: what an interval over both needs."""
         scope: dict[str, Any] = {"family": family, "modality": modality, "blind_only": blind_only, "study": study}
-        rows = sql.outcomes("participant", TallyRow.key, **scope).order_by(None)
+        by_person = sql.outcomes("participant", TallyRow.key, **scope).order_by(None)
+        by_prompt = sql.outcomes("comparison", sql.prompt_of(TallyRow.key), **scope).order_by(None)
         with self.reading() as session:
-            return PersonCounts.of(_stream(session, rows))
+            return Votes.of(_stream(session, by_person), _stream(session, by_prompt))
 
     def vote_counts_by_comparison(
         self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
@@ -109,20 +110,6 @@ class Results(Database):
         """ "2026-12-31 18" (UTC) -> how many of the blind votes that count were given in that hour."""
         rows = self._grouped(sql.outcomes("hour", TallyRow.key, family=family, modality=modality, study=study))
         return {hour: sum(count.total for count in counts) for hour, counts in rows.items()}
-
-    def side_counts(
-        self,
-        family: str | None = None,
-        modality: str | None = None,
-        blind_only: bool = True,
-        study: WhichVotes = None,
-    ) -> tuple[int, int]:
-        """(left wins, right wins): what `statistics.position_bias` needs."""
-        statement = sql.outcomes("hour", family=family, modality=modality, blind_only=blind_only, study=study)
-        with self.reading() as session:
-            rows = session.execute(statement).all()
-        left = sum(row.left_wins for row in rows)
-        return left, sum(row.wins_a + row.wins_b for row in rows) - left
 
     def prompts_of(self, comparison_ids: Collection[str]) -> dict[str, str]:
         """comparison -> its prompt."""

@@ -74,6 +74,13 @@ def _setting(file: Path, where: str, key: str, value: Any) -> Any:
     allowed, words = KINDS[known[key]]
     if not isinstance(value, allowed) or isinstance(value, bool):
         raise InputError(f"{where} has {key} = {value!r}; give {words}.")
-    if key in REFERENCES and isinstance(value, str) and value.startswith((".", "~")):
+    if key not in REFERENCES or not isinstance(value, str):
+        return value
+    if value.startswith((".", "~")):
         return str((file.parent / Path(value).expanduser()).resolve())
+    if not Path(value).exists() and ((file.parent / value).exists() or "/" not in value):
+        raise InputError(
+            f'{where} has {key} = "{value}", which would be on the Hub and there is called owner/name; for what lies '
+            f'beside {file.name} write "./{value}".'
+        )
     return value

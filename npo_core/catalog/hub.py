@@ -6,12 +6,13 @@ Loading never goes to the network: what is not here is said in one sentence, wit
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, PEFT_FILE_NAME, locate_adapter
+from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, PEFT_FILE_NAME, locate_adapter, weight_files
 from npo_core.catalog.families import ModelFamily
 from npo_core.catalog.references import find, on_hub, split
 from npo_core.errors import InputError
@@ -79,7 +80,7 @@ def is_here(need: Need) -> bool:
     if need.kind == "component":
         return _component_is_here(path, "unet")
     try:
-        return locate_adapter(path).is_file()
+        return bool(weight_files(locate_adapter(path)))
     except InputError:
         return False
 
@@ -178,4 +179,15 @@ def _one_of_each(files: Iterable[str], folder: str, adapter: bool = False) -> li
         weights = [ADAPTER_FILE_NAME, PEFT_FILE_NAME, *weights]
     chosen = next((names[name] for name in weights if name in names), None)
     settings = [file for name, file in names.items() if name.endswith((".json", ".txt", ".model"))]
-    return settings + ([chosen] if chosen else [])
+    return settings + ([chosen] if chosen else _shards(names))
+
+
+def _shards(names: Mapping[str, str]) -> list[str]:
+    """Where no single file holds the weights: all shards of one precision."""
+    for variant in VARIANTS:
+        for stem in WEIGHT_STEMS:
+            pattern = re.compile(rf"{stem}{re.escape(variant)}-\d{{5}}-of-\d{{5}}\.safetensors")
+            found = [file for name, file in names.items() if pattern.fullmatch(name)]
+            if found:
+                return found
+    return []

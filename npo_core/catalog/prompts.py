@@ -68,7 +68,7 @@ def load_guide(path: str | Path) -> PromptGuide:
     """The guide in a `vocabulary.json`; raises InputError when it cannot be read or lacks a part."""
     try:
         optional: dict[str, object] = {"motions": [], "grounds": [], "synonyms": {}, "related": {}}
-        content = {**optional, **json.loads(Path(path).read_text(encoding="utf-8"))}
+        content = {**optional, **json.loads(Path(path).read_text(encoding="utf-8-sig"))}
         related = {str(word): tuple(near) for word, near in dict(content.pop("related")).items()}
         tables: dict[str, Any] = {name: dict(content.pop(name)) for name in ("concepts", "synonyms")}
         lists: dict[str, Any] = {
@@ -77,7 +77,7 @@ def load_guide(path: str | Path) -> PromptGuide:
             if entry.name not in ("related", *tables)
         }
         return PromptGuide(related=related, **tables, **lists)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"The vocabulary {path} cannot be read ({error}); it is a JSON object with "
             f"{', '.join(entry.name for entry in fields(PromptGuide))}."

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
 from npo_core.errors import InputError
 
@@ -185,22 +185,6 @@ def poster_png(clip: bytes) -> bytes:
     return png_bytes(open_clip(clip)[0])
 
 
-def film_strip(frames: Sequence[Image.Image], height_px: int) -> Image.Image:
-    """All frames in one row, each `height_px` high."""
-    small = [frame.resize((round(frame.width * height_px / frame.height), height_px)) for frame in frames]
-    strip = Image.new("RGB", (sum(frame.width for frame in small), height_px))
-    left_px = 0
-    for frame in small:
-        strip.paste(frame, (left_px, 0))
-        left_px += frame.width
-    return strip
-
-
-def clips_side_by_side(clips: Sequence[Sequence[Image.Image]], labels: Sequence[str]) -> list[Image.Image]:
-    """`side_by_side` frame by frame: one row of clips that run together. Raises ValueError unless all are as long."""
-    return [side_by_side(frames, labels) for frames in zip(*clips, strict=True)]
-
-
 def _even(size: tuple[int, int]) -> tuple[int, int]:
     width_px, height_px = size
     return width_px + width_px % 2, height_px + height_px % 2
@@ -223,60 +207,3 @@ def sha256_file(path: Path) -> str:
     """The SHA-256 of the file at `path`, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def side_by_side(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
-    """One row of pictures at their own size, each under its label.
-
-    Raises ValueError when there is not exactly one label for each of at least one picture.
-    """
-    if not images or len(images) != len(labels):
-        raise ValueError(f"one label for each of at least one picture, not {len(labels)} for {len(images)}")
-    height_px = max(image.height for image in images)
-    gap_px = max(4, height_px // 32)
-    band_px = max(20, height_px // 8)
-    width_px = sum(image.width for image in images) + gap_px * (len(images) + 1)
-    strip = Image.new("RGB", (width_px, band_px + height_px + gap_px), "white")
-    draw = ImageDraw.Draw(strip)
-    font = _font_that_fits(labels, min(image.width for image in images), band_px * 0.6)
-    left_px = gap_px
-    for image, label in zip(images, labels, strict=True):
-        draw.text((left_px + image.width / 2, band_px / 2), label, fill="black", font=font, anchor="mm")
-        strip.paste(image, (left_px, band_px))
-        left_px += image.width + gap_px
-    return strip
-
-
-def labelled_grid(
-    rows: Sequence[Sequence[Image.Image]], row_labels: Sequence[str], column_labels: Sequence[str]
-) -> Image.Image:
-    """Pictures of one size in rows and columns, each row labelled on the left and each column above."""
-    width_px, height_px = rows[0][0].size
-    gap_px = max(4, height_px // 32)
-    band_px = max(20, height_px // 6)
-    font = _font_that_fits([*row_labels, *column_labels], min(width_px, height_px), band_px * 0.6)
-    margin_px = round(max(font.getlength(label) for label in row_labels)) + 2 * gap_px
-    size_px = (
-        margin_px + len(column_labels) * (width_px + gap_px),
-        band_px + len(row_labels) * (height_px + gap_px),
-    )
-    grid = Image.new("RGB", size_px, "white")
-    draw = ImageDraw.Draw(grid)
-    lefts_px = [margin_px + column * (width_px + gap_px) for column in range(len(column_labels))]
-    tops_px = [band_px + row * (height_px + gap_px) for row in range(len(row_labels))]
-    for label, left_px in zip(column_labels, lefts_px, strict=True):
-        draw.text((left_px + width_px / 2, band_px / 2), label, fill="black", font=font, anchor="mm")
-    for label, top_px, row in zip(row_labels, tops_px, rows, strict=True):
-        draw.text((margin_px - gap_px, top_px + height_px / 2), label, fill="black", font=font, anchor="rm")
-        for image, left_px in zip(row, lefts_px, strict=True):
-            grid.paste(image, (left_px, top_px))
-    return grid
-
-
-def _font_that_fits(
-    labels: Sequence[str], width_px: int, size_px: float
-) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font of `size_px`, or smaller so that the longest label is no wider than `width_px`."""
-    font = ImageFont.load_default(size_px)
-    too_wide = max(font.getlength(label) for label in labels) / width_px
-    return font if too_wide <= 1 else ImageFont.load_default(max(6.0, size_px / too_wide))

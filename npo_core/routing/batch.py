@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any, Literal
@@ -229,10 +230,18 @@ def _as_tensor(timestep: Any, like: Tensor) -> Tensor:
 
 def _row_update(parts: Sequence[tuple[Tensor, LowRankLayer]]) -> RowUpdate:
     """parts: (share of every row (rows,), LoRA of the layer); their ranks are concatenated."""
-    down = torch.cat([layer.a for _, layer in parts])
-    up = torch.cat([layer.b * layer.scale for _, layer in parts], dim=1)  # (out, r) or (out, r, 1, 1)
-    columns = torch.cat([column[:, None].expand(-1, layer.rank) for column, layer in parts], dim=1)  # (rows, r)
-    return RowUpdate(down, up if up.ndim == 4 else columns[:, :, None] * up.T, columns)
+    contained = [_contained(column, layer) for column, layer in parts]
+    down = torch.cat([layer.a for _, layer in contained])
+    up = torch.cat([layer.b * layer.scale for _, layer in contained], dim=1)  # (out, r) or (out, r, 1, 1)
+    columns = torch.cat([column[:, None].expand(-1, layer.rank) for column, layer in contained], dim=1)  # (rows, r)
+    return RowUpdate(down, up if up.ndim == 4 else columns[:, :, None] * up.T, columns, columns == 0)
+
+
+def _contained(column: Tensor, layer: LowRankLayer) -> tuple[Tensor, LowRankLayer]:
+    """Shares and LoRA of which only the shares are not finite, and only those of rows that use it: see `contained`."""
+    if math.isfinite(layer.scale):
+        return column, layer
+    return torch.where(column == 0, 0.0, math.nan).to(column.dtype), replace(layer, scale=1.0)
 
 
 def _reordered(value: Any, order: Tensor) -> Any:

@@ -8,6 +8,9 @@ full      The layer has several sets of weights, W_0 (base), W_1, ... Every laye
           for W = sum_k c_k W_k with sum_k c_k = 1 the layer is exactly  sum_k c_k layer(X; W_k). Rows are grouped by
           the sets that they need: a row of the base or of a fine-tuned model passes one set, as it would alone, and
           only a row between two models pays for both. No third set is merged or kept, whatever alpha and beta are.
+
+A row never changes another one, whatever its weights are: what a row does not use is left out of its sums rather than
+multiplied by 0, for 0 times infinity is not 0.
 """
 
 from __future__ import annotations
@@ -42,11 +45,13 @@ class RowUpdate(NamedTuple):
     down: (r, in) for a linear layer, (r, in, kh, kw) for a convolution.
     up: (rows, r, out) for a linear layer, each row's own coefficients and the scales of the LoRAs multiplied in;
         (out, r, 1, 1) for a convolution, whose coefficients are `columns` (rows, r).
+    unused: (rows, r) bool, where columns are 0: there nothing is added, not even 0 times infinity.
     """
 
     down: Tensor
     up: Tensor
     columns: Tensor
+    unused: Tensor
 
 
 class RoutedLayer:
@@ -96,11 +101,14 @@ class RoutedLayer:
         if isinstance(self.layer, nn.Conv2d):
             conv = self.layer
             low = F.conv2d(x, update.down, None, conv.stride, conv.padding, conv.dilation)  # (rows * k, r, H, W)
-            low = low.mul_(_per_row(update.columns, x.shape[0] // self.rows, low))
+            repeats = x.shape[0] // self.rows
+            low = low.mul_(_per_row(update.columns, repeats, low))
+            low = low.masked_fill_(_per_row(update.unused, repeats, low), 0)
             return output.add_(F.conv2d(low, update.up))
         low = F.linear(x, update.down)  # (rows * k, ..., r)
+        low = low.view(self.rows, -1, low.shape[-1]).masked_fill_(update.unused[:, None], 0)
         up = update.up.to(output.dtype)  # under autocast the output is in a lower precision than the weights
-        output.view(self.rows, -1, output.shape[-1]).baddbmm_(low.view(self.rows, -1, low.shape[-1]), up)
+        output.view(self.rows, -1, output.shape[-1]).baddbmm_(low, up)
         return output
 
 
@@ -123,4 +131,5 @@ def run_layer(layer: Any, x: Tensor, weights: LayerWeights) -> Tensor:
 def _per_row(coefficients: Tensor, repeats: int, like: Tensor) -> Tensor:
     """coefficients (rows,) or (rows, channels), each for `repeats` inputs, shaped to broadcast over `like`."""
     each = coefficients.repeat_interleave(repeats, dim=0) if repeats > 1 else coefficients
-    return each.view(*each.shape, *[1] * (like.ndim - each.ndim)).to(like.dtype)
+    each = each.view(*each.shape, *[1] * (like.ndim - each.ndim))
+    return each if each.dtype == torch.bool else each.to(like.dtype)

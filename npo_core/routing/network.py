@@ -9,7 +9,7 @@ Both are exact, and alpha and beta are numbers in small tensors: changing them c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from npo_core.routing.batch import Recording, RoutedBatch
 from npo_core.routing.execution import STREAMED_SETS, WEIGHT_SETS, Routing, check_routing, choose_routing
 from npo_core.routing.layers import KINDS
 from npo_core.variants import Mix
-from npo_core.weights import AdapterWeights, FullWeights, LowRankWeights, merged
+from npo_core.weights import AdapterWeights, FullWeights, LowRankWeights, contained, merged
 
 
 def guided_rows(pairs: Sequence[tuple[Mix, Mix]], guidance_scale: float) -> list[Mix]:
@@ -86,7 +86,9 @@ class RoutedUNet(nn.Module):
                 and self._forced_routing in (WEIGHT_SETS, STREAMED_SETS)
             ):
                 weights = merged(self.unet, weights.to(self.device))
-            given[role] = weights.to(dtype=self.dtype) if isinstance(weights, LowRankWeights) else self._own(weights)
+            given[role] = (
+                self._own(weights) if isinstance(weights, FullWeights) else contained(weights.to(dtype=self.dtype))
+            )
         if any(isinstance(each, FullWeights) for each in (weights, self._adapters.get(role))):
             self.forget_recording()  # it would keep the set that is gone
         full_bytes = sum(each.size_bytes for each in given.values() if isinstance(each, FullWeights))
@@ -135,13 +137,22 @@ class RoutedUNet(nn.Module):
         """
         if self._batch is not None:
             raise RuntimeError("RoutedUNet.rows cannot be nested")
-        self._batch = self._batch_for(mixes)
         self._to_record = record
         try:
-            with self._batch.installed():
+            with ExitStack() as self._installed:
+                self._install(mixes)
                 yield
         finally:
             self._batch = self._to_record = None
+
+    def change_rows(self, mixes: Sequence[Mix]) -> None:
+        """Within `rows`, between two calls: row i runs through mixes[i] from now on."""
+        self._installed.close()
+        self._install(mixes)
+
+    def _install(self, mixes: Sequence[Mix]) -> None:
+        self._batch = self._batch_for(mixes)
+        self._installed.enter_context(self._batch.installed())
 
     def forget_recording(self) -> None:
         """Gives back the memory of what was recorded; rows run eagerly from then on."""

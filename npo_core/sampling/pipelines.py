@@ -24,7 +24,7 @@ from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 from npo_core.catalog import hub
-from npo_core.catalog.adapter_files import locate_adapter
+from npo_core.catalog.adapter_files import locate_adapter, weight_files
 from npo_core.catalog.families import ModelFamily
 from npo_core.catalog.references import locate
 from npo_core.errors import InputError
@@ -123,7 +123,9 @@ def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32, safet
         pipeline = DiffusionPipeline.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder / "unet"), **replaced
         )
-    except (OSError, ValueError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"The model {family.base} of {family.label} cannot be loaded ({reason}); fetch or copy it again."
@@ -131,6 +133,7 @@ def load_pipeline(family: ModelFamily, dtype: torch.dtype = torch.float32, safet
     if not isinstance(pipeline, PIPELINES):
         allowed = " and ".join(allowed.__name__ for allowed in PIPELINES)
         raise InputError(f"{family.base} is a {type(pipeline).__name__}; the lab runs {allowed}.")
+    _check_vae(pipeline, family)
     return _in_safe_precision(pipeline)
 
 
@@ -237,7 +240,25 @@ def free_unused(device: torch.device) -> None:
 
 
 def _component(model: Any, folder: Path, dtype: torch.dtype) -> Any:
-    return model.from_pretrained(folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder))
+    """The `model`, a class of diffusers, in `folder`; InputError where another class's weights are there."""
+    try:
+        kind = model.load_config(folder).get("_class_name", model.__name__)
+        if kind == model.__name__:
+            return model.from_pretrained(folder, dtype=dtype, use_safetensors=True, variant=hub.variant(folder))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{folder} cannot be loaded as {model.__name__} ({reason}); fetch or copy it again.") from None
+    raise InputError(f"{folder} holds an {kind}, and here an {model.__name__} is needed; give one.")
+
+
+def _check_vae(pipeline: Any, family: ModelFamily) -> None:
+    """Raises InputError unless the VAE makes what the UNet reads."""
+    made, read = pipeline.vae.config.latent_channels, pipeline.unet.config.in_channels
+    if made != read:
+        raise InputError(
+            f"The VAE of {family.label} makes latents of {made} channels and its UNet reads {read}; give a VAE that "
+            "was made for this base."
+        )
 
 
 def _in_safe_precision(pipeline: Any) -> Any:
@@ -268,7 +289,7 @@ def _fine_tuned_bytes(family: ModelFamily, unet: int) -> int:
     if family.aligned is None:
         return 0
     try:
-        on_disk = locate_adapter(family.aligned).stat().st_size
+        on_disk = sum(part.stat().st_size for part in weight_files(locate_adapter(family.aligned)))
     except InputError:  # told when it is loaded
         return 0
     return unet if on_disk > WHOLE_UNET_SHARE * unet else 0

@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from npo_core.catalog.adapter_files import ROLES, AdapterFile, Role
+from npo_core.catalog.adapter_files import ROLES, AdapterFile, Role, content_sha256
 from npo_core.catalog.families import build_scheduler
 from npo_core.errors import FlaggedError, InputError
-from npo_core.media.files import sha256_file
 from npo_core.progress import OnStep, StepProgress
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.routing.batch import Recording
@@ -65,7 +64,7 @@ class Sampler:
     def read_adapter(self, adapter: AdapterFile) -> AdapterWeights:
         """The weights in `adapter`, checked against this model; raises InputError and changes nothing."""
         weights = fit(load_weights(adapter.path), self.unet.unet, str(adapter.path))
-        if sha256_file(adapter.path) != adapter.sha256:
+        if content_sha256(adapter.path) != adapter.sha256:
             raise InputError(f"{adapter.path} changed since it was named {adapter.id}; register it as a new version.")
         return weights
 

@@ -75,16 +75,21 @@ def run_extract(options: argparse.Namespace) -> None:
     folder = locate(options.base)
     try:
         unet = UNet2DConditionModel.from_pretrained(folder, use_safetensors=True, variant=hub.variant(folder))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{options.base} is not the folder of a UNet ({str(error).splitlines()[0]}).") from None
     tuned = fit(load_weights(options.tuned), unet, options.tuned)
     if not isinstance(tuned, FullWeights):
         raise InputError(f"{options.tuned} is a LoRA already; give a whole UNet.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not all(torch.isfinite(tensor).all() for tensor in unet.state_dict().values()):
+        raise InputError(f"{options.base} has numbers that are not finite (NaN or infinity); download it again.")
     made = extract_low_rank(unet.state_dict(), tuned, unet, options.rank, device)
     if not made.weights.layers:
         raise InputError(f"{options.tuned} differs from {options.base} in no layer that a LoRA can hold.")
-    print(save_adapter(made.weights, options.out))
+    try:
+        print(save_adapter(made.weights, options.out))
+    except OSError as error:
+        raise InputError(f"{options.out} cannot be written ({error.strerror}); give another --out.") from None
     worst = max(made.errors, key=lambda name: made.errors[name])
     print(
         f"relative error {made.relative_error:.4f} (1 is no LoRA at all) over {len(made.errors)} layers; "
@@ -94,9 +99,7 @@ def run_extract(options: argparse.Namespace) -> None:
 
 
 def run_convert(options: argparse.Namespace) -> None:
-    from safetensors.torch import save_file
-
-    from npo_core.weights.formats import read_pickle
+    from npo_core.weights.pickles import read_pickle, write_safetensors
 
     if not options.run_pickle:
         raise InputError(
@@ -105,9 +108,10 @@ def run_convert(options: argparse.Namespace) -> None:
         )
     if options.target.suffix != ".safetensors":
         raise InputError(f"The target {options.target} should end in .safetensors; give such a name.")
-    tensors = {name: tensor.contiguous().clone() for name, tensor in read_pickle(options.source).items()}
-    save_file(tensors, options.target)
-    print(options.target)
+    tensors, others = read_pickle(options.source)
+    write_safetensors(tensors, options.target)
+    left_out = f", {len(others)} entries left out that are no tensors ({', '.join(others[:3])})" if others else ""
+    print(f"{options.target}: {len(tensors)} tensors{left_out}")
 
 
 if __name__ == "__main__":

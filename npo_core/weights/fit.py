@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, overload
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from npo_core.errors import InputError
 from npo_core.weights.full import FullWeights
 from npo_core.weights.lowrank import LowRankLayer, LowRankWeights
 
+logger = logging.getLogger(__name__)
+
 TEXT_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}  # of cross-attention
+_MOTION = "motion_modules"  # in the names of layers that only clips have
 _TRANSFORMER_PARTS = ("transformer.", "double_blocks", "single_blocks", "single_transformer", "joint_blocks")
 _RESNET_PARTS = {  # original name -> diffusers' own
     "in_layers.0": "norm1",
@@ -54,12 +60,17 @@ def _fit_low_rank(weights: LowRankWeights, unet: nn.Module, what: str) -> LowRan
     modules = dict(unet.named_modules())
     layers = _renamed(weights.layers, modules, unet)
     absent = [name for name in layers if name not in modules]
-    if absent:
+    moving = [name for name in absent if _MOTION in name]
+    if absent and moving == absent and len(absent) < len(layers):
+        logger.warning("%s also moves clips (%d layers), which pictures have no part in.", what, len(moving))
+        layers = {name: layer for name, layer in layers.items() if name in modules}
+    elif absent:
         raise InputError(
             f"{what} does not fit this model: {_count(absent)} of its {len(layers)} layers "
             f"{'is' if len(absent) == 1 else 'are'} not in the model{_looks_like(_width(layers), absent, unet)}; "
             "give an adapter that was trained on it."
         )
+    layers = {name: _shaped(layer, modules[name]) for name, layer in layers.items()}
     for name, layer in layers.items():
         module = modules[name]
         if not isinstance(module, nn.Linear | nn.Conv2d):
@@ -72,13 +83,27 @@ def _fit_low_rank(weights: LowRankWeights, unet: nn.Module, what: str) -> LowRan
                 f"{tuple(layer.b.shape)} where {expected_a} and {expected_b} fit"
                 f"{_looks_like(_width(layers), [], unet)}; give an adapter trained on it."
             )
-    return LowRankWeights(layers)
+    return replace(weights, layers=layers)
+
+
+def _shaped(layer: LowRankLayer, module: nn.Module) -> LowRankLayer:
+    """`layer` in the dimensions of its module: some tools store a 1x1 convolution flat, or a linear layer as one."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim not in (2, 4):
+        return layer
+    ones = [1] * (weight.ndim - 2)
+    a, b = layer.a, layer.b
+    if math.prod(a.shape[2:]) == 1 and list(weight.shape[2:]) == ones:
+        a = a.reshape(*a.shape[:2], *ones)
+    if math.prod(b.shape[2:]) == 1:
+        b = b.reshape(*b.shape[:2], *ones)
+    return LowRankLayer(a, b, layer.scale)
 
 
 def _fit_full(weights: FullWeights, unet: nn.Module, what: str) -> FullWeights:
     own = unet.state_dict()
     tensors = _renamed_parameters(weights.tensors, own, unet)
-    missing = [name for name in own if name not in tensors and "motion_modules" not in name]
+    missing = [name for name in own if name not in tensors and _MOTION not in name]
     extra = [name for name in tensors if name not in own]
     wrong = [name for name in tensors if name in own and tensors[name].shape != own[name].shape]
     if missing or extra or wrong:

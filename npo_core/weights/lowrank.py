@@ -8,6 +8,7 @@ channels with the layer's own kernel, stride and padding, and B a 1x1 convolutio
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,17 @@ class LowRankWeights:
             for name, layer in self.layers.items()
         }
         return replace(self, layers=moved)
+
+
+def contained(weights: LowRankWeights) -> LowRankWeights:
+    """`weights` with the brokenness of each layer in one number: where A, B or the scale are not finite, A and B become
+    zeros and the scale NaN. Then whoever multiplies them for many rows can keep it to those that use the layer.
+    """
+    layers = dict(weights.layers)
+    for name, layer in layers.items():
+        if not (torch.isfinite(layer.a).all() and torch.isfinite(layer.b * layer.scale).all()):
+            layers[name] = LowRankLayer(torch.zeros_like(layer.a), torch.zeros_like(layer.b), math.nan)
+    return replace(weights, layers=layers)
 
 
 def peft_adapter(unet: nn.Module, adapter_name: str = "default") -> LowRankWeights:

@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from npo_core.media.files import CLIP_EXPORTS, MP4_MEDIA_TYPE, mp4_bytes, open_clip, open_image, side_by_side
+from npo_core.media.files import CLIP_EXPORTS, MP4_MEDIA_TYPE, mp4_bytes, open_clip, open_image
+from npo_core.media.layout import side_by_side
 from service.arena.compare import RevealedComparison, RevealedPanel
 
 SMALLEST_PICTURE_PX = 256  # small pictures are enlarged, or the settings under them could not be read

@@ -3,7 +3,8 @@
 At the start every row that the data set holds is taken in (`restore`); then, every few minutes and at the end, the
 rows are exported again and what changed is committed (`VoteBackup`). A file holds one day's votes with everything they
 are about, pictures too, as `python -m collection export --format jsonl` writes them; the open database file itself is
-never uploaded. The data set's history is squashed at each commit, so that what a person had erased is gone there too.
+never uploaded. Beside them lies the list of those who were erased, so that no start brings them back. The data set's
+history is squashed at each commit, so that what a person had erased is gone there too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from huggingface_hub import CommitScheduler, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from collection.formats.exporters import read_jsonl, write_jsonl
+from collection.formats.hub import ERASED_FILE
+from collection.maintenance.erasures import read_erased, write_erased
 from collection.store import Store
 from service.errors import InputError
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 FOLDER_NAME = "votes"  # in the data set, and in the local folder that mirrors it
+KEPT = [f"{FOLDER_NAME}/*.jsonl", ERASED_FILE]
 EVERY_MINUTES = 5.0
 
 logger = logging.getLogger(__name__)
@@ -53,9 +57,10 @@ def keep_votes(store: Store, dataset: str, folder: Path, every_minutes: float = 
 def restore(store: Store, dataset: str, folder: Path) -> int:
     """Takes in the rows of the data set, those already here left as they are; returns how many votes were new."""
     try:
-        snapshot_download(dataset, repo_type="dataset", allow_patterns=f"{FOLDER_NAME}/*.jsonl", local_dir=folder)
+        snapshot_download(dataset, repo_type="dataset", allow_patterns=KEPT, local_dir=folder)
     except RepositoryNotFoundError:
         return 0
+    store.honour_erasures(read_erased(folder / ERASED_FILE))
     files = sorted((folder / FOLDER_NAME).glob("*.jsonl"))
     return sum(store.import_votes(read_jsonl(file)).votes for file in files)
 
@@ -89,11 +94,12 @@ class VoteBackup(CommitScheduler):
             private=True,
             folder_path=folder,
             every=every_minutes,
-            allow_patterns=f"{FOLDER_NAME}/*.jsonl",
+            allow_patterns=KEPT,
             squash_history=True,
         )
 
     def push_to_hub(self) -> CommitInfo | None:
         """Exports and commits what changed; a failure is logged and tried again the next time."""
+        write_erased(self.folder_path / ERASED_FILE, self._store.erased_people())
         write_days(self._store, self.folder_path / FOLDER_NAME)
         return super().push_to_hub()

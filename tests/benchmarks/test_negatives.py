@@ -14,6 +14,8 @@ from npo_core.catalog.families import ModelFamily
 from npo_core.generator import GenerationRequest, Generator
 from tests.tiny import tiny_family
 from tests.train.helpers import Brightness, random_pairs
+from train import evaluate
+from train.judging.protocol.command import contenders_of
 from train.network.policy import Network
 
 SETTINGS = {"batch_size": 2, "rank": 2, "device": "cpu", "mixed_precision": "no", "learning_rate": 1e-2}
@@ -29,7 +31,7 @@ def bench(tiny: ModelFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("benchmarks.negatives.WARM_UP_STEPS", 1)
     monkeypatch.setattr("benchmarks.negatives.TIMED_STEPS", 2)
     monkeypatch.setattr("benchmarks.negatives.REWARD_BATCH", 2)
-    return Bench(tiny, tmp_path / "out", 0.2, random_pairs(6), random_pairs(6, seed=1), Brightness(), SETTINGS)
+    return Bench(tiny, tmp_path / "out", 3.0, random_pairs(6), random_pairs(6, seed=1), Brightness(), SETTINGS)
 
 
 def test_a_slower_rival_gets_fewer_steps_and_what_was_trained_stays(
@@ -38,7 +40,7 @@ def test_a_slower_rival_gets_fewer_steps_and_what_was_trained_stays(
     reference = Network.reference
 
     def slow(network: Network, *inputs: object) -> object:
-        time.sleep(0.2)
+        time.sleep(1.0)
         return reference(network, *inputs)  # type: ignore[arg-type]
 
     first = bench.train("reversed")
@@ -52,7 +54,10 @@ def test_a_slower_rival_gets_fewer_steps_and_what_was_trained_stays(
 
 
 @pytest.mark.slow
-def test_every_rival_trains_and_paints_in_its_role(bench: Bench, tiny: ModelFamily) -> None:
+def test_every_rival_trains_and_paints_in_its_role(
+    bench: Bench, tiny: ModelFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bench, "_time", lambda bench, name: bench.seconds / 2)  # two steps, on any machine
     pictures = set()
     for name, rival in RIVALS.items():
         adapter = adapter_file(bench.train(name), rival.role)
@@ -63,10 +68,12 @@ def test_every_rival_trains_and_paints_in_its_role(bench: Bench, tiny: ModelFami
         request = GenerationRequest("a cat", variants=(variant,), alpha=1.0, beta=1.0)
         pictures.add(generator.generate(request).samples[0].media_sha256)
     assert len(pictures) == len(RIVALS)
-    flags = protocol_flags(bench.out)
-    assert [flag.split("=")[0] for flag in flags if "=" in flag] == [
-        name for name in RIVALS if name not in ("aligned", "reversed")
-    ]
+    options = evaluate.build_parser().parse_args(["--prompts", "x", "--protocol", *protocol_flags(bench.out)])
+    contenders = {each.name: each for each in contenders_of(options, tiny)}
+    assert {name for name in RIVALS if name not in ("aligned", "reversed")} < contenders.keys()
+    guided = contenders["through_guidance"]
+    assert (guided.alphas, guided.betas) == ((tiny.alpha,), (tiny.beta,))
+    assert len(contenders["bounded"].betas) > 1
 
 
 def test_wrong_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

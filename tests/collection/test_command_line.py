@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pyarrow.parquet as pq
 import pytest
@@ -213,3 +214,34 @@ def test_every_command_explains_itself(command: list[str], capsys: pytest.Captur
         build_parser().parse_args([*command, "--help"])
     assert ended.value.code == 0
     assert ("--database-url" in capsys.readouterr().out) == (command not in (["participants"], ["study"]))
+
+
+def test_whoever_reads_the_lines_may_stop_early(tmp_path: Path) -> None:
+    """As `python -m collection adapters list | head -1` does."""
+    with open_store(tmp_path) as store:
+        for number in range(400):
+            store.register_adapter(AdapterRecord("emoji", "negative", f"adapter {number}", f"/a/{number}", "a" * 64))
+    command = [sys.executable, "-m", "collection", "adapters", "--database-url", f"sqlite:///{tmp_path}/npo.db"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, cwd=Path(__file__).parents[2]) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        assert listing.stdout.readline()
+        listing.stdout.close()
+        assert listing.wait(60) == 0
+        assert listing.stderr.read() == ""
+
+
+def test_a_folder_where_a_media_file_should_be_gets_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_store(tmp_path) as store:
+        ids = add_comparison(store)
+        cast(store, store.create_participant(), ids["base"], ids["aligned"], "left")
+        file = store.media_path(store.get_generation(ids["base"]))
+    file.unlink()
+    file.mkdir()
+    database = ["--database-url", f"sqlite:///{tmp_path}/npo.db", "--data-dir", str(tmp_path / "data")]
+    assert main(["export", "--out", str(tmp_path / "votes.jsonl"), *database]) == 2
+    assert "cannot be read (Is a directory)" in capsys.readouterr().err
+    assert not (tmp_path / "votes.jsonl").exists()
+    assert main(["verify", *database]) == 1

@@ -68,7 +68,7 @@ def _washed_out(image: Tensor, strength: Tensor, draws: Draws) -> Tensor:
 
 
 def _dark(image: Tensor, strength: Tensor, draws: Draws) -> Tensor:
-    return image * (0.85 - 0.65 * strength)
+    return image * (0.85 - 0.57 * strength)
 
 
 def _warped(image: Tensor, strength: Tensor, draws: Draws) -> Tensor:

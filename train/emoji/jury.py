@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.emoji.art import load_art
-from train.emoji.concepts import STYLES
+from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
 from train.emoji.flaws import FLAW_NAMES
 from train.emoji.render import render
 from train.emoji.training import Run, native_precision
 from train.emoji.vae import encode
 from train.emoji.views import CLEAN, CONCEPT_NAMES, Views, draw_views
-from train.judging.jury import SIDE_PX, JuryNet, to_side
+from train.judging.jury import SIDE_PX, WORDS, JuryNet, to_side
 
 PEAK_RATE, EMA_DECAY = 2e-3, 0.998
 SEED = 71  # the rater's are 0, 1 and 13
 FROM_MORE_ART = 1 / 3
 THROUGH_VAE = 1 / 4
 MEASURED_VIEWS = 2048
+SETTLING, MEASURING = 2**32, 2**33  # beyond the numbers of steps
+SETTLING_BATCHES = 16
 
 
 class JuryTrainer:
@@ -73,13 +76,26 @@ class JuryTrainer:
         return images
 
     @torch.no_grad()
+    def settle(self) -> None:
+        """Gives the averaged weights the statistics that their normalisations see, and leaves training."""
+        norms = [module for module in self.net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+        for number in range(SETTLING_BATCHES):
+            rng = np.random.default_rng((SEED, SETTLING, number))
+            views = draw_views(rng.integers(len(self.art), size=self.batch_size), rng)
+            self.net(to_side(augmented(self.draw(views, round(FROM_MORE_ART * len(views))), rng)))
+        self.net.eval()
+
+    @torch.no_grad()
     def measure(self, views_count: int = MEASURED_VIEWS) -> dict[str, float]:
         """On fresh views, of the art and of the other art apart."""
         found: dict[str, float] = {}
         for name, others in (("art", 0), ("more art", views_count)):
             if others and self.more_art is None:
                 continue
-            rng = np.random.default_rng((SEED, -1 + 2**32, others))
+            rng = np.random.default_rng((SEED, MEASURING, others))
             logits, targets = [], []
             for pictures in np.array_split(rng.integers(len(self.art), size=views_count), -(-views_count // 64)):
                 views = draw_views(pictures, rng)
@@ -91,11 +107,21 @@ class JuryTrainer:
     def export(self, folder: Path, measured_views: int = MEASURED_VIEWS) -> dict[str, float]:
         """Writes folder/jury.safetensors, float16, with labels and measured accuracies in its header."""
         self.run.take_average()
+        self.settle()
         metrics = self.measure(measured_views)
-        labels = {"concepts": CONCEPT_NAMES, "flaws": FLAW_NAMES}
-        state = {name: value.detach().half().contiguous().cpu() for name, value in self.net.state_dict().items()}
+        words: tuple[Iterable[str], ...] = (CONCEPT_NAMES, STYLES, BACKGROUNDS, COLOURS, GROUNDS)
+        labels = {name: list(ours) for name, ours in zip(WORDS, words, strict=True)}
+        state = {
+            name: value.detach().half().contiguous().cpu()
+            for name, value in self.net.state_dict().items()
+            if value.is_floating_point()
+        }
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, folder / "jury.safetensors", {"labels": json.dumps(labels), "metrics": json.dumps(metrics)})
+        save_file(
+            state,
+            folder / "jury.safetensors",
+            {"labels": json.dumps({**labels, "flaws": FLAW_NAMES}), "metrics": json.dumps(metrics)},
+        )
         return metrics
 
 
@@ -111,9 +137,11 @@ def targets_of(views: Views) -> Tensor:
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross entropies, each answer on its own: summed over things and over flaws, averaged over pictures."""
-    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return losses.sum(1).mean()
+    """Binary cross entropies, each answer on its own, summed over things and over flaws; and that of choosing among the
+    things, which finds the way sooner where only one or two of so many are there. Averaged over pictures."""
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
+    shown = targets[:, : len(CONCEPT_NAMES)]
+    return losses + functional.cross_entropy(logits[:, : len(CONCEPT_NAMES)], shown / shown.sum(1, keepdim=True))
 
 
 def score(logits: Tensor, targets: Tensor) -> dict[str, float]:
@@ -130,7 +158,7 @@ def score(logits: Tensor, targets: Tensor) -> dict[str, float]:
         seen, there = logits[:, place] > 0, targets[:, place] == 1
         found[f"{name} seen"] = float(seen[there].float().mean())
         found[f"{name} on clean views"] = float(seen[clean].float().mean())
-    return {key: round(value, 4) for key, value in found.items()}
+    return {key: round(value, 4) for key, value in found.items() if value == value}  # not of what was not drawn
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,18 @@ from train.emoji.views import (
     CLEAN,
     MOTION_NAMES,
     NO_MOTION,
+    SINGLE,
     Placement,
     Views,
     captions,
     centred,
     draw_views,
+    joined_placements,
     placed,
 )
 from train.emoji.words import MotionWords, teach_words
 
+SCENE_SHARE = 0.25  # of clips
 STILL_SHARE = 0.1  # of clips in which nothing moves, and the caption names no motion
 CAPTION_DROPOUT = 0.1
 NOISY_SHARE = 0.6  # exponent on the uniform draw of a timestep: more of the noisy ones, where frames settle the course
@@ -73,38 +76,31 @@ def build_motion_adapter(unet: Any) -> Any:
 
 
 def draw_clips(picture: np.ndarray, rng: np.random.Generator) -> Views:
-    """A random clip of each of the pictures (N,), as the view that its caption tells of.
+    """A random clip of each of the pictures (N,), as the view that its caption tells of; all things of a scene move.
 
     Spoiled as often as still views, though never badly cropped: a motion needs its room.
     """
-    views, count = draw_views(picture, rng, scene_share=0), len(picture)
+    views, count = draw_views(picture, rng, SCENE_SHARE), len(picture)
+    alone = (views.layout == SINGLE)[:, None]
+    places = {
+        name: np.where(alone, each, getattr(views.placement, name)) for name, each in vars(centred(count)).items()
+    }
     return replace(
         views,
         motion=np.where(rng.random(count) < STILL_SHARE, NO_MOTION, rng.integers(len(MOTIONS), size=count)),
         flaw=np.where(views.flaw == FLAW_NAMES.index("cropped"), CLEAN, views.flaw),
-        placement=centred(count),
+        placement=Placement(**places),
     )
 
 
 def frames_of(clips: Views, frames: int = FRAMES) -> Views:
     """All frames of the clips (N,), one clip after the other: (N * F,)."""
-    courses = [
-        centred(frames) if motion == NO_MOTION else placed(pose_at(MOTION_NAMES[motion], clip_times(frames)))
-        for motion in clips.motion
-    ]
-    return Views(
-        **{
-            entry.name: np.repeat(getattr(clips, entry.name), frames, axis=0)
-            for entry in fields(Views)
-            if entry.name != "placement"
-        },
-        placement=Placement(
-            **{
-                entry.name: np.concatenate([getattr(course, entry.name) for course in courses])
-                for entry in fields(Placement)
-            }
-        ),
-    )
+    views = clips[np.repeat(np.arange(len(clips)), frames)]
+    courses = [views.placement[start : start + frames] for start in range(0, len(views), frames)]
+    for row, motion in enumerate(clips.motion):
+        if motion != NO_MOTION:
+            courses[row] = placed(pose_at(MOTION_NAMES[motion], clip_times(frames)), at=courses[row])
+    return replace(views, placement=joined_placements(courses))
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ _SUPPORTS = np.array([CONCEPT_NAMES.index(name) for name in SUPPORTS])
 # Where the things of a layout are, in slot order: (x, y, side) in canvas widths.
 _SIDE_BY_SIDE = ((0.26, 0.52, 0.48), (0.74, 0.52, 0.48), (0.5, 0.5, 0.4))
 _TRIANGLE = ((0.27, 0.7, 0.42), (0.73, 0.7, 0.42), (0.5, 0.28, 0.42))
-_ROW = ((0.18, 0.52, 0.32), (0.5, 0.52, 0.32), (0.82, 0.52, 0.32))
+_ROW = ((0.17, 0.52, 0.3), (0.5, 0.52, 0.3), (0.83, 0.52, 0.3))
 _STANDING = ((0.5, 0.27, 0.4), (0.5, 0.7, 0.52), (0.5, 0.5, 0.4))
 _HANGING = ((0.5, 0.25, 0.42), (0.5, 0.75, 0.44), (0.5, 0.5, 0.4))
 
@@ -79,13 +79,14 @@ def centred(count: int) -> Placement:
     return Placement(0.5 * one, 0.5 * one, FITTED * one, 0 * one, one)
 
 
-def placed(pose: Pose) -> Placement:
-    """A thing of side ROOMY as it is in a motion's pose (N,)."""
+def placed(pose: Pose, at: Placement | None = None) -> Placement:
+    """Things as they are in a motion's pose (N,): from where they stand, `at` or else the middle, with room to move."""
     dx, dy, scale, angle, opacity = (
-        np.repeat(getattr(pose, name).double().numpy()[:, None], SLOTS, axis=1)
-        for name in ("dx", "dy", "scale", "angle", "opacity")
+        getattr(pose, name).double().numpy()[:, None] for name in ("dx", "dy", "scale", "angle", "opacity")
     )
-    return Placement(0.5 + dx, 0.5 + dy, ROOMY * scale, angle, opacity)
+    at, scale = at or centred(len(dx)), ROOMY / FITTED * scale
+    x, y = 0.5 + scale * (at.x - 0.5) + dx, 0.5 + scale * (at.y - 0.5) + dy
+    return Placement(x, y, scale * at.side, at.angle + angle, at.opacity * opacity)
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,12 @@ def joined(parts: Sequence[Views]) -> Views:
     """One set of views of several, in order."""
     columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
     places = columns.pop("placement")
-    placement = {name: np.concatenate([getattr(place, name) for place in places]) for name in vars(places[0])}
-    return Views(placement=Placement(**placement), **{name: np.concatenate(each) for name, each in columns.items()})
+    return Views(placement=joined_placements(places), **{name: np.concatenate(each) for name, each in columns.items()})
+
+
+def joined_placements(places: Sequence[Placement]) -> Placement:
+    """One placement of several, in order."""
+    return Placement(**{name: np.concatenate([getattr(each, name) for each in places]) for name in vars(places[0])})
 
 
 def plain_views(picture: np.ndarray, background: np.ndarray, colour: np.ndarray) -> Views:

@@ -48,10 +48,8 @@ def caption(
     chance: Sequence[float] | np.ndarray = (1.0,) * 5,
 ) -> str:
     """One caption of what is not "". chance: five draws from [0, 1) for the wordings that are rarer; at 1 the usual."""
-    things = f"{first} {motion}".strip()
-    if second:
-        relation = "and" if layout == "next to" and chance[4] < 0.2 else layout
-        things = f"{things} {relation} {second}"
+    relation = "and" if layout == "next to" and chance[4] < 0.2 else layout
+    things = " ".join(filter(None, (first, relation if second else "", second, motion)))
     look = "" if not style or 0.95 < chance[1] < 1 else f"{style} style"
     behind = backdrop if backdrop in GROUNDS or not backdrop else f"{backdrop} background"
     if backdrop == "white" and chance[2] < 0.8:  # white goes without saying

@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from npo_core.catalog.adapter_files import ROLES, Role
 from npo_core.catalog.families import MODALITIES
 from npo_core.errors import InputError
@@ -154,6 +152,8 @@ def fastest_precision(device: str | None) -> str:
 
     device: None for the GPU if there is one, as in TrainConfig.
     """
+    import torch
+
     if device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     capabilities = torch.cpu.get_capabilities()

@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from npo_core.errors import InputError
 from npo_core.media.files import sha256_file
 from train.engine.config import TrainConfig
 from train.engine.files import replacing, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKPOINT_FILE_NAME = "checkpoint.pt"
 METRICS_FILE_NAME = "metrics.csv"
@@ -67,6 +67,8 @@ def prepare_folder(output_dir: Path) -> None:
 
 def save_checkpoint(config: TrainConfig, facts: dict[str, Any], checkpoint: Checkpoint) -> None:
     """Replaces the checkpoint in the output folder: a kill at any moment leaves the old one or the new one."""
+    import torch
+
     content = io.BytesIO()  # torch turns a full disk into an error of its own; plain bytes do not
     best = checkpoint.best and vars(checkpoint.best)
     torch.save({"identity": {**config.identity(), **facts}, **vars(checkpoint), "best": best}, content)
@@ -79,6 +81,8 @@ def load_checkpoint(config: TrainConfig, facts: dict[str, Any]) -> Checkpoint | 
     file = config.output_dir / CHECKPOINT_FILE_NAME
     if not file.is_file():
         return None
+    import torch
+
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:

@@ -12,10 +12,10 @@ import torch
 from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, Role, adapter_file
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media.files import open_image
+from npo_core.media.layout import draw_grid
 from npo_core.weights import LowRankWeights, save_adapter
 from train.engine.config import TrainConfig
 from train.engine.files import in_one_sentence, replacing
-from train.judging.grids import draw_grid
 from train.judging.scorers import Scorer
 from train.objectives.preference import PreferenceObjective, accuracy
 

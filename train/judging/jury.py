@@ -7,7 +7,6 @@ seen art that no picture was trained on. train/emoji/jury.py trains it; its weig
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from npo_core.catalog.nouns import singulars
+from npo_core.catalog.scenes import Words, read_scene
 from npo_core.errors import InputError
 
 WEIGHTS = Path(__file__).parent / "jury.safetensors"
 SIDE_PX = 256
-WIDTHS, DEPTHS = (40, 80, 144, 200), (2, 2, 4, 1)
+WIDTHS = (32, 64, 112, 192, 160)  # at 64x64, 32x32, ... 4x4
 AT_ONCE = 128
-MAX_WORDS = 4  # of a concept's name
-COLOUR_CONCEPTS = ("orange",)  # colours that are things as well
+WORDS = ("concepts", "styles", "backgrounds", "colours", "grounds")  # that prompts are read with
 
 
 @dataclass(frozen=True)
@@ -37,64 +35,49 @@ class Findings:
     flaws: Tensor
 
 
-def named_concepts(prompt: str, concepts: Sequence[str]) -> list[int]:
-    """The places in `concepts` of the different things that a prompt names, in its order: the longest name at each
-    word, singular or plural. A colour before a thing is no thing ("an orange cat" names the cat alone)."""
-    words = re.findall(r"[\w'-]+", prompt.lower())
-    places = {name: place for place, name in enumerate(concepts)}
-    found: list[tuple[int, int, str]] = []  # first word, one after the last, name
-    first = 0
-    while first < len(words):
-        for last in range(min(len(words), first + MAX_WORDS), first, -1):
-            *before, noun = words[first:last]
-            names = [name for form in singulars(noun) if (name := " ".join([*before, form])) in places]
-            exact = " ".join(words[first:last])
-            if names:
-                found.append((first, last, exact if exact in places else names[0]))
-                first = last - 1
-                break
-        first += 1
-    starts = {start for start, _, _ in found}
-    named = [name for _, end, name in found if not (name in COLOUR_CONCEPTS and end in starts)]
-    return [places[name] for name in dict.fromkeys(named)]
-
-
 class Block(nn.Module):
-    """ConvNeXt's (arXiv 2201.03545): a depthwise 7x7 convolution, then two layers at every position."""
+    """Two 3x3 convolutions around a shortcut, the channels weighed by what the whole picture shows (squeeze and
+    excitation, arXiv 1709.01507)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
-        self.spread = nn.Conv2d(width, width, 7, padding=3, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.scale = nn.Parameter(torch.full((width,), 0.1))
+        self.body = nn.Sequential(
+            nn.Conv2d(before, width, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.weigh = nn.Sequential(nn.Linear(width, width // 4), nn.SiLU(), nn.Linear(width // 4, width), nn.Sigmoid())
+        self.shortcut = nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(before, width, 1, bias=False))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width, H, W) -> the same."""
-        inside = self.norm(self.spread(features).permute(0, 2, 3, 1))
-        inside = self.scale * self.narrow(functional.gelu(self.wide(inside)))
-        return features + inside.permute(0, 3, 1, 2)
+        """(B, before, H, W) -> (B, width, H / stride, W / stride)."""
+        inside = self.body(features)
+        inside = inside * self.weigh(inside.mean((2, 3)))[:, :, None, None]
+        return functional.silu(self.shortcut(features) + inside)
 
 
 class JuryNet(nn.Module):
-    """Patches of 4x4, four stages, and one linear layer for all answers; 1.4 M parameters."""
+    """A residual network on 256 px; 1.4 M parameters."""
 
-    def __init__(self, answers: int, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS) -> None:
+    def __init__(self, answers: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, width, depth in zip((3, *widths), widths, depths, strict=False):
-            side = 4 if before == 3 else 2
-            layers += [nn.Conv2d(before, width, side, side), nn.GroupNorm(1, width)]
-            layers += [Block(width) for _ in range(depth)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, WIDTHS[0], 7, 4, 3, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.SiLU(),
+        ]  # fmt: skip
+        layers += [
+            Block(before, width, 2 if place else 1)
+            for place, (before, width) in enumerate(zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False))
+        ]
         self.body = nn.Sequential(*layers)
-        self.norm = nn.LayerNorm(2 * widths[-1])
-        self.head = nn.Linear(2 * widths[-1], answers)
+        self.head = nn.Linear(2 * WIDTHS[-1], answers)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, 256, 256) in [-1, 1] -> (B, answers) logits: concepts, clean, flaws."""
         features = self.body(pixels)
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
-        logits: Tensor = self.head(self.norm(pooled))
+        logits: Tensor = self.head(pooled)
         return logits
 
 
@@ -106,10 +89,15 @@ def to_side(pixels: Tensor) -> Tensor:
 
 
 class Jury:
-    """Looks at pictures. `concepts` and `flaws` are the words behind its answers, in their order."""
+    """Looks at pictures. `words.concepts` and `flaws` are the words behind its answers, in their order."""
 
-    def __init__(self, net: JuryNet, concepts: Sequence[str], flaws: Sequence[str]) -> None:
-        self.net, self.concepts, self.flaws = net.eval().requires_grad_(False), tuple(concepts), tuple(flaws)
+    def __init__(self, net: JuryNet, words: Words, flaws: Sequence[str]) -> None:
+        self.net, self.words, self.flaws = net.eval().requires_grad_(False), words, tuple(flaws)
+
+    def named(self, prompt: str) -> list[int]:
+        """The places in the answers of the different things that a prompt names, in its order."""
+        names = dict.fromkeys(thing.concept for thing in read_scene(prompt, self.words).things)
+        return [self.words.concepts.index(name) for name in names]
 
     @torch.no_grad()
     def look(self, pixels: Tensor) -> Findings:
@@ -118,7 +106,7 @@ class Jury:
         for part in pixels.split(AT_ONCE):
             with torch.autocast(part.device.type, torch.float16, enabled=part.device.type == "cuda"):
                 parts.append(self.net(to_side(part)).float())
-        concepts, clean, flaws = torch.cat(parts).split([len(self.concepts), 1, len(self.flaws)], 1)
+        concepts, clean, flaws = torch.cat(parts).split([len(self.words.concepts), 1, len(self.flaws)], 1)
         return Findings(concepts, clean[:, 0], flaws)
 
 
@@ -132,5 +120,6 @@ def load_jury(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Jury:
         labels = json.loads(file.metadata()["labels"])
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
     net = JuryNet(len(state["head.bias"]))
-    net.load_state_dict(state)
-    return Jury(net.to(device), labels["concepts"], labels["flaws"])
+    net.load_state_dict(state, strict=False)  # the counters of batches are not kept
+    words = Words(**{name: tuple(labels[name]) for name in WORDS})
+    return Jury(net.to(device), words, labels["flaws"])

@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCORE_BATCH = 32  # pictures that a downloaded scorer reads at once
 
@@ -69,11 +70,10 @@ class PickScore:
     def __init__(self, model: str = MODEL, processor: str = PROCESSOR, device: str | None = None) -> None:
         from transformers import CLIPModel, CLIPProcessor
 
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device or _own_device()
         self._model = CLIPModel.from_pretrained(model).eval().requires_grad_(False).to(self._device)
         self._processor = CLIPProcessor.from_pretrained(processor)
 
-    @torch.no_grad()
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """See Scorer."""
         parts = []
@@ -85,8 +85,8 @@ class PickScore:
                 truncation=True,
                 return_tensors="pt",
             ).to(self._device)
-            parts.append(self._model(**inputs).logits_per_image.diagonal())
-        return torch.cat(parts).cpu().numpy()
+            parts.append(self._model(**inputs).logits_per_image.diagonal().cpu().numpy())
+        return np.concatenate(parts)
 
 
 def score_by_prompt(
@@ -134,18 +134,25 @@ class Aesthetic:
         package = _import("aesthetics_predictor", "simple-aesthetics-predictor")
         from transformers import CLIPImageProcessor
 
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = package.AestheticsPredictorV2Linear.from_pretrained(model).eval().to(self._device)
+        self._device = device or _own_device()
+        self._model = (
+            package.AestheticsPredictorV2Linear.from_pretrained(model).eval().requires_grad_(False).to(self._device)
+        )
         self._processor = CLIPImageProcessor.from_pretrained(model)
 
-    @torch.no_grad()
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         """See Scorer."""
         parts = []
         for start in range(0, len(images), SCORE_BATCH):
             inputs = self._processor(images=list(images[start : start + SCORE_BATCH]), return_tensors="pt")
-            parts.append(self._model(**inputs.to(self._device)).logits[:, 0])
-        return torch.cat(parts).float().cpu().numpy()
+            parts.append(self._model(**inputs.to(self._device)).logits[:, 0].float().cpu().numpy())
+        return np.concatenate(parts)
+
+
+def _own_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _own(family: ModelFamily) -> Scorer:

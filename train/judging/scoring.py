@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from collection.statistics.ratings import Z_95, wilson_interval
+from collection.statistics.rates import Z_95, wilson_interval
 from npo_core.catalog.adapter_files import ROLES
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media.files import open_image

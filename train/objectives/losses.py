@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+if TYPE_CHECKING:  # the commands name the losses before torch is loaded
+    from torch import Tensor
+
+    PreferenceLoss = Callable[[Tensor, Tensor], Tensor]
 
 K = 0.5
 MIXED = 0.5  # the share of the policy in the bounded loss's mixture; 1 would be the sigmoid loss
-
-PreferenceLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def implicit_reward(policy_mse: Tensor, reference_mse: Tensor, beta: float) -> Tensor:
@@ -32,14 +32,21 @@ def implicit_reward(policy_mse: Tensor, reference_mse: Tensor, beta: float) -> T
     return beta * K * (reference_mse - policy_mse)
 
 
+def log_sigmoid(margin: Tensor) -> Tensor:
+    """log sigmoid(margin), where it is small too."""
+    from torch.nn import functional
+
+    return functional.logsigmoid(margin)
+
+
 def sigmoid_loss(preferred_reward: Tensor, rejected_reward: Tensor) -> Tensor:
     """Diffusion-DPO, -log sigmoid(margin), (B,): log 2 at margin 0, falling towards 0."""
-    return -functional.logsigmoid(preferred_reward - rejected_reward)
+    return -log_sigmoid(preferred_reward - rejected_reward)
 
 
 def hinge_loss(preferred_reward: Tensor, rejected_reward: Tensor) -> Tensor:
     """SLiC (arXiv 2305.10425), max(0, 1 - margin), (B,): 1 at margin 0, exactly 0 once it is large."""
-    return torch.relu(1 - (preferred_reward - rejected_reward))
+    return (1 - (preferred_reward - rejected_reward)).relu()
 
 
 def ipo_loss(preferred_reward: Tensor, rejected_reward: Tensor) -> Tensor:
@@ -60,8 +67,8 @@ def bounded_loss(preferred_reward: Tensor, rejected_reward: Tensor) -> Tensor:
     loss it may collapse as long as the rejected one's collapses faster.
     """
     log_share, log_rest = math.log(MIXED), math.log1p(-MIXED)
-    bounded = torch.logaddexp(rejected_reward + log_share, torch.full_like(rejected_reward, log_rest))
-    return -functional.logsigmoid(preferred_reward - bounded)
+    bounded = (rejected_reward + log_share).logaddexp(rejected_reward.new_full((), log_rest))
+    return -log_sigmoid(preferred_reward - bounded)
 
 
 LOSSES: dict[str, PreferenceLoss] = {

@@ -26,6 +26,7 @@ from collection.texts import csv_rows
 from npo_core.errors import InputError
 from npo_core.media.files import open_image
 from train.engine.files import write_array
+from train.network.policy import hash_weights
 from train.pairs.pairs import PairSet, PreferencePair
 
 COLUMNS = ("caption", "jpg_0", "jpg_1", "label_0", "label_1")
@@ -41,10 +42,7 @@ class LatentCache:
     def __init__(self, pipeline: StableDiffusionPipeline, width_px: int, height_px: int, folder: Path) -> None:
         self._vae, self._processor = pipeline.vae, pipeline.image_processor
         self._size_px, self._folder = (width_px, height_px), folder
-        digest = hashlib.sha256(f"{width_px}x{height_px} {READING}".encode())
-        for name, tensor in sorted(self._vae.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        self._salt = digest.digest()
+        self._salt = f"{width_px}x{height_px} {READING} {hash_weights(self._vae)}".encode()
 
     def latents(self, pictures: Sequence[bytes]) -> list[np.ndarray | None]:
         """float16 (C, H, W) at UNet scale for each encoded picture; None for one that cannot be read."""

@@ -42,16 +42,24 @@ def rank_pairs(
         scores += scorer.score([open_image(s.media) for s in made], [request.prompt for request in batch]).tolist()
     pairs, close = [], 0
     for start in range(0, len(requests), samples_per_prompt):
-        ranked = sorted(range(start, start + samples_per_prompt), key=lambda place: -scores[place])
-        for better, worse in list(zip(ranked, reversed(ranked), strict=True))[:most_pairs]:
-            if better == worse or scores[better] <= scores[worse]:
-                break  # the middle
-            if scores[better] - scores[worse] <= margin:
-                close += 1
-                continue
-            source = f"scorer:seed {requests[better].seed} over {requests[worse].seed}"
-            pairs.append(PreferencePair(requests[start].prompt, latents[better], latents[worse], source))
+        ordered, unsure = best_against_worst(scores[start : start + samples_per_prompt], margin, most_pairs)
+        close += unsure
+        for better, worse in ordered:
+            source = f"scorer:seed {requests[start + better].seed} over {requests[start + worse].seed}"
+            both = latents[start + better], latents[start + worse]
+            pairs.append(PreferencePair(requests[start].prompt, *both, source))
     return PairSet(pairs, {"too close to call": close} if close else {})
+
+
+def best_against_worst(
+    scores: Sequence[float], margin: float, most_pairs: int | None = None
+) -> tuple[list[tuple[int, int]], int]:
+    """(the places of (better, worse) pictures: best and worst, second best and second worst, to the middle or to
+    `most_pairs`; how many of them were left out because their scores differ by no more than `margin`)."""
+    ranked = sorted(range(len(scores)), key=lambda place: -scores[place])
+    both = list(zip(ranked, reversed(ranked), strict=True))[: len(ranked) // 2][:most_pairs]
+    apart = [(better, worse) for better, worse in both if scores[better] - scores[worse] > max(margin, 0)]
+    return apart, len(both) - len(apart)
 
 
 def _batched(requests: Sequence[GenerationRequest], size: int) -> list[list[GenerationRequest]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 
-from collection.statistics.ratings import Rating, WinRate
+from collection.statistics.rates import PositionBias, WinRate
+from collection.statistics.strengths import Rating
 from collection.statistics.summary import Summary
 from npo_core.variants import VARIANTS
 from ui.components.html import plural
@@ -32,14 +34,15 @@ def win_rate_chart(summary: Summary) -> str:
     side = ""
     if bias is not None:
         side = (
-            f"The left one of two won {bias.left_rate:.0%} ({bias.low:.0%} to {bias.high:.0%}) of "
+            f"The left one of two won {bias.left_rate:.0%} ({interval_text(bias, '.0%')}) of "
             f"{plural(bias.votes, 'decided vote')}; 50% is fair. "
         )
     if summary.agreement is not None:
         side += f"Agreement between people (Krippendorff's alpha): {summary.agreement:.2f}."
     return (
         '<section class="npo-card"><h2>Win rates</h2><p>How often the first was preferred to the second. '
-        "The bar is the 95% interval; where it stays right of the middle, the first is better.</p>"
+        "The bar is the 95% interval, over other people and prompts than these; where it stays right of the middle, "
+        "the first is better.</p>"
         f'<div class="npo-chart" role="table" aria-label="Win rates with 95% intervals">{rows}'
         '<div class="npo-axis" aria-hidden="true"><span>0%</span><span>50%</span><span>100%</span></div></div>'
         f'<p class="npo-small">{side}</p></section>'
@@ -53,35 +56,47 @@ def ratings_chart(summary: Summary) -> str:
     if not bounds:
         return ""
     reach = max(50.0, max(abs(value - 1000.0) for value in bounds)) * 1.1
-    rows = "".join(_rating_row(rating, reach) for rating in sorted(ratings, key=lambda rating: -rating.points))
-    interval = "The bar is the 95% interval, participants resampled. " if ratings[0].low is not None else ""
+    groups: dict[int, list[str]] = {}
+    for rating in sorted(ratings, key=lambda rating: (rating.group, -rating.points)):
+        groups.setdefault(rating.group, []).append(_rating_row(rating, reach))
+    apart = '</div><p class="npo-small">Apart from these, for no votes connect them:</p><div class="npo-chart" '
+    role = 'role="table" aria-label="Bradley-Terry strength">'
+    rows = f"{apart}{role}".join("".join(ours) for ours in groups.values())
     return (
         '<section class="npo-card"><h2>Strength</h2><p>All pairs together as points (Bradley-Terry): 1000 is average, '
-        f"400 more is ten times the odds to win. {interval}</p>"
-        f'<div class="npo-chart" role="table" aria-label="Bradley-Terry strength">{rows}'
+        "400 more is ten times the odds to win. The bar is the 95% interval, over other people and prompts.</p>"
+        f'<div class="npo-chart" {role}{rows}'
         f'<div class="npo-axis" aria-hidden="true"><span>{1000 - reach:.0f}</span><span>1000</span>'
         f"<span>{1000 + reach:.0f}</span></div></div></section>"
     )
 
 
+def interval_text(number: WinRate | Rating | PositionBias, form: str) -> str:
+    """ "40% to 60%", or what the interval still needs."""
+    if number.low is None or number.high is None:
+        return f"needs {number.missing}"
+    return f"{number.low:{form}} to {number.high:{form}}"
+
+
 def _win_rate_row(rate: WinRate) -> str:
     name = f"<b>{_label(rate.variant_a)}</b> against {_label(rate.variant_b)}"
-    value = f"<b>{rate.rate:.0%}</b> {rate.low:.0%} to {rate.high:.0%}, {plural(rate.votes, 'vote')}"
-    return _row(name, 100 * rate.rate, 100 * rate.low, 100 * rate.high, value)
+    value = f"<b>{rate.rate:.0%}</b> {interval_text(rate, '.0%')}, {plural(rate.votes, 'vote')}"
+    bounds = None if rate.low is None or rate.high is None else (100 * rate.low, 100 * rate.high)
+    return _row(name, 100 * rate.rate, bounds, value)
 
 
 def _rating_row(rating: Rating, reach: float) -> str:
     def place(points: float) -> float:
         return 50 + 50 * (points - 1000.0) / reach
 
-    low = rating.points if rating.low is None else rating.low
-    high = rating.points if rating.high is None else rating.high
-    value = f"<b>{rating.points:.0f}</b>" + ("" if rating.low is None else f" {low:.0f} to {high:.0f}")
-    return _row(f"<b>{_label(rating.variant)}</b>", place(rating.points), place(low), place(high), value)
+    value = f"<b>{rating.points:.0f}</b> {interval_text(rating, '.0f')}"
+    bounds = None if rating.low is None or rating.high is None else (place(rating.low), place(rating.high))
+    return _row(f"<b>{_label(rating.variant)}</b>", place(rating.points), bounds, value)
 
 
-def _row(name: str, at: float, low: float, high: float, value: str) -> str:
-    """One line of a chart; at, low and high in percent of its width."""
+def _row(name: str, at: float, bounds: tuple[float, float] | None, value: str) -> str:
+    """One line of a chart; at and bounds in percent of its width."""
+    low, high = bounds or (at, at)
     return (
         f'<div class="npo-row" role="row"><span class="npo-row-name" role="rowheader">{name}</span>'
         f'<span class="npo-track" role="presentation"><i class="npo-middle"></i>'
@@ -95,7 +110,8 @@ def _newer_first(rate: WinRate) -> WinRate:
     """The same rate told from the variant that comes later in VARIANTS, the one whose gain is asked for."""
     if _place(rate.variant_a) >= _place(rate.variant_b):
         return rate
-    return WinRate(rate.variant_b, rate.variant_a, 1 - rate.rate, 1 - rate.high, 1 - rate.low, rate.votes)
+    low, high = (None if bound is None else 1 - bound for bound in (rate.high, rate.low))
+    return replace(rate, variant_a=rate.variant_b, variant_b=rate.variant_a, rate=1 - rate.rate, low=low, high=high)
 
 
 def _place(variant: str) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from npo_core.media.files import PNG_MEDIA_TYPE, film_strip, open_clip, png_bytes
+from npo_core.media.files import PNG_MEDIA_TYPE, open_clip, png_bytes
+from npo_core.media.layout import film_strip
 from ui.components.html import data_uri
 
 FILM_FRAME_PX = 96

@@ -12,7 +12,7 @@ INK, FAINT, ACCENT = "#1c2523", "#9aa8a4", "#147a67"
 WIDTH_PX, ROW_PX, LEFT_PX, RIGHT_PX = 720, 44, 250, 40
 FONT = 'font-family="system-ui, Helvetica, Arial, sans-serif" font-size="14"'
 
-Interval = tuple[str, float, float, float]  # label, value, low, high
+Interval = tuple[str, float, float | None, float | None]  # label, value, low, high
 
 
 def label_of(variant: str) -> str:
@@ -22,16 +22,8 @@ def label_of(variant: str) -> str:
 
 def strengths_svg(summary: Summary) -> str:
     """Bradley-Terry points of every variant with their 95% intervals."""
-    rows = [
-        (
-            label_of(rating.variant),
-            rating.points,
-            rating.points if rating.low is None else rating.low,
-            rating.points if rating.high is None else rating.high,
-        )
-        for rating in summary.ratings
-    ]
-    return interval_svg("Strength in Elo points (95% intervals, people resampled)", rows, middle=1000.0)
+    rows = [(label_of(rating.variant), rating.points, rating.low, rating.high) for rating in summary.ratings]
+    return interval_svg("Strength in Elo points (95% intervals over people and prompts)", rows, middle=1000.0)
 
 
 def win_rates_svg(summary: Summary) -> str:
@@ -45,7 +37,11 @@ def win_rates_svg(summary: Summary) -> str:
 
 def interval_svg(title: str, rows: Sequence[Interval], middle: float, reach: float | None = None) -> str:
     """A row an interval around a dot; the axis reaches `reach` to both sides of `middle`, or as far as it must."""
-    reach = reach or 1.1 * max([abs(value - middle) for row in rows for value in row[1:]], default=1.0) or 1.0
+    reach = (
+        reach
+        or 1.1 * max([abs(value - middle) for row in rows for value in row[1:] if value is not None], default=1.0)
+        or 1.0
+    )
 
     def x(value: float) -> float:
         return LEFT_PX + (WIDTH_PX - LEFT_PX - RIGHT_PX) * (value - middle + reach) / (2 * reach)
@@ -57,10 +53,11 @@ def interval_svg(title: str, rows: Sequence[Interval], middle: float, reach: flo
     for place, (name, value, low, high) in enumerate(rows):
         y = 62 + ROW_PX * place
         parts.append(_text(LEFT_PX - 16, y + 5, name, anchor="end"))
-        parts.append(
-            f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y}" y2="{y}" stroke="{ACCENT}" stroke-width="3"/>'
-            f'<circle cx="{x(value):.1f}" cy="{y}" r="6" fill="{ACCENT}"/>'
-        )
+        if low is not None and high is not None:
+            parts.append(
+                f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y}" y2="{y}" stroke="{ACCENT}" stroke-width="3"/>'
+            )
+        parts.append(f'<circle cx="{x(value):.1f}" cy="{y}" r="6" fill="{ACCENT}"/>')
     for value in (middle - reach, middle, middle + reach):
         parts.append(
             _text(x(value), height_px - 8, f"{value:.0%}" if reach <= 0.5 else f"{value:.0f}", anchor="middle")

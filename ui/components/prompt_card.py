@@ -191,23 +191,7 @@ def _advanced(family: ModelFamily) -> Advanced:
                 step=0.5,
                 elem_id="npo-guidance",
             )
-        with gr.Row():
-            alpha = gr.Slider(
-                *MIX_RANGE,
-                value=family.alpha,
-                label="Alpha",
-                info="How much alignment is in the negative model: 0 the base, 1 all of it.",
-                step=0.05,
-                elem_id="npo-alpha",
-            )
-            beta = gr.Slider(
-                *MIX_RANGE,
-                value=family.beta,
-                label="Beta",
-                info="How much of the NPO offset is in the negative model: 0 gives plain Aligned (at alpha 1).",
-                step=0.05,
-                elem_id="npo-beta",
-            )
+        alpha, beta = _shares(family)
         scheduler = gr.Dropdown(
             list(SCHEDULERS),
             value=family.scheduler,
@@ -232,6 +216,28 @@ def _advanced(family: ModelFamily) -> Advanced:
         clip_row=clip_row,
         by_modality={"steps": steps, "guidance_scale": guidance, "scheduler": scheduler},
     )
+
+
+def _shares(family: ModelFamily) -> tuple[gr.Slider, gr.Slider]:
+    """Alpha and beta, side by side."""
+    with gr.Row():
+        alpha = gr.Slider(
+            *MIX_RANGE,
+            value=family.alpha,
+            label="Alpha",
+            info="How much alignment is in the negative model: 0 the base, 1 all of it.",
+            step=0.05,
+            elem_id="npo-alpha",
+        )
+        beta = gr.Slider(
+            *MIX_RANGE,
+            value=family.beta,
+            label="Beta",
+            info="How much of the NPO offset is in the negative model: 0 gives plain Aligned (at alpha 1).",
+            step=0.05,
+            elem_id="npo-beta",
+        )
+    return alpha, beta
 
 
 def _wire_modality(

@@ -117,7 +117,9 @@ def _power(summary: Summary) -> str:
     for advice in summary.power:
         pair = f"{escape(label_of(advice.variant_a))} and {escape(label_of(advice.variant_b))}"
         said = "are told apart" if advice.more == 0 else "are about as good: no number of votes to speak of would tell"
-        if advice.more:
+        if advice.missing:
+            said = f"need {advice.missing}"
+        elif advice.more:
             said = f"need about {plural(advice.more, 'more vote')} to be told apart, if the rate stays as it is"
         lines.append(f"<li>{pair} {said}.</li>")
     tie = f"<li>A tie between equals has a chance of {summary.tie_chance:.0%}.</li>" if summary.tie_chance else ""

@@ -26,20 +26,22 @@ def test_counts_do_not_depend_on_the_side(store: Store) -> None:
     ]:
         cast(store, store.create_participant(), ids[left], ids[right], choice)  # type: ignore[arg-type]
     assert store.vote_counts() == [VoteCount("aligned", "base", wins_a=1, wins_b=2, ties=1, both_bad=1)]
-    assert store.side_counts() == (2, 1)
+    wins_a, wins_b, _, _, left_wins = store.votes_for_statistics().totals()
+    assert (left_wins, wins_a + wins_b - left_wins) == (2, 1)
 
 
-def test_counts_per_participant_add_up_to_the_counts(store: Store) -> None:
-    ids = add_comparison(store)
+def test_counts_by_person_and_by_prompt_are_of_the_same_votes(store: Store) -> None:
+    """Two comparisons of one prompt are one prompt."""
+    pictures = [add_comparison(store, name) for name in ("c1", "c2")]
     people = [store.create_participant() for _ in range(2)]
-    cast(store, people[0], ids["base"], ids["aligned"], "left")
-    cast(store, people[1], ids["base"], ids["aligned"], "right")
-    counts = store.vote_counts_by_participant()
-    assert counts.people.tolist() == sorted(people)
-    assert counts.variants.tolist() == ["aligned", "base"]
-    assert (counts.variant_a.tolist(), counts.variant_b.tolist()) == ([0, 0], [1, 1])
-    outcomes = dict(zip(counts.people[counts.person].tolist(), counts.outcomes.tolist(), strict=True))
-    assert outcomes == {people[0]: [0, 1, 0, 0], people[1]: [1, 0, 0, 0]}
+    for person, choice in zip(people, ("left", "right"), strict=True):
+        for ids in pictures:
+            cast(store, person, ids["base"], ids["aligned"], choice)  # type: ignore[arg-type]
+    votes = store.votes_for_statistics()
+    assert votes.contenders == ("aligned", "base")
+    assert sorted(votes.by_person.outcomes.tolist()) == [[0, 2, 0, 0, 2], [2, 0, 0, 0, 0]]
+    assert votes.by_prompt.outcomes.tolist() == [[2, 2, 0, 0, 2]]
+    assert (votes.by_prompt.first.tolist(), votes.by_prompt.second.tolist()) == ([0], [1])
 
 
 def test_counts_keep_to_what_was_asked_for(store: Store) -> None:

@@ -74,11 +74,14 @@ def test_what_is_not_given_is_the_familys_it_is_like_and_weights_go_with_their_b
         ('[mine]\nlike = "sd15"\nsteps = "many"', "has steps = 'many'; give a whole number"),
         ('[mine]\nlike = "sd15"\nalpha = true', "has alpha = True; give a number"),
         ('[mine]\nlike = "sd15"\nbase = 3', "has base = 3; give a text"),
+        ('[mine]\nlike = "sd15"\nbase = "tiny"', 'for what lies beside families.toml write "./tiny"'),
+        ('[mine]\nlike = "sd15"\nvae = "sub/folder"', 'write "./sub/folder"'),
     ],
 )
 def test_a_wrong_file_is_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "families.toml"
     file.write_text(text)
+    (tmp_path / "sub" / "folder").mkdir(parents=True)
     with pytest.raises(InputError) as raised:
         add_families(file)
     assert sentence in str(raised.value)

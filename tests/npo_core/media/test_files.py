@@ -12,15 +12,14 @@ from PIL import Image, ImageChops, ImageStat, PngImagePlugin
 from npo_core.errors import InputError
 from npo_core.media.files import (
     CLIP_EXPORTS,
-    clips_side_by_side,
     mp4_bytes,
     open_clip,
     open_image,
     png_bytes,
     poster_png,
     sha256_hex,
-    side_by_side,
 )
+from npo_core.media.layout import clips_side_by_side, draw_grid, side_by_side
 
 COLOURS = ("#e03020", "#30a050", "#2040c0", "#f0d020")
 
@@ -194,6 +193,24 @@ def test_an_export_lasts_as_long_as_its_clip(name: str, fps: float) -> None:
 def test_a_gif_has_no_frame_so_short_that_browsers_slow_it_down() -> None:
     assert durations_ms(CLIP_EXPORTS["gif"][1](clip() * 4, 60.0)) == [20] * 16
     assert sum(durations_ms(CLIP_EXPORTS["webp"][1](clip() * 4, 60.0))) == 267
+
+
+def test_a_grid_has_its_pictures_under_and_beside_their_labels_and_needs_none() -> None:
+    rows = [[Image.new("RGB", (64, 48), colour) for colour in COLOURS[row : row + 2]] for row in (0, 2)]
+    bare = draw_grid(rows)
+    assert bare.size == (2 * 68 + 4, 2 * 52 + 4)
+    labelled = draw_grid(rows, ["alpha 0", "alpha 1"], ["beta 0", "beta 1"])
+    left_px, top_px = labelled.width - bare.width + 4, labelled.height - bare.height + 4
+    for row in range(2):
+        for column in range(2):
+            middle = (column * 68 + 32, row * 52 + 24)
+            expected = rows[row][column].getpixel((0, 0))
+            assert bare.getpixel((4 + middle[0], 4 + middle[1])) == expected
+            assert labelled.getpixel((left_px + middle[0], top_px + middle[1])) == expected
+    above, beside = labelled.crop((left_px, 0, labelled.width, top_px)), labelled.crop((0, top_px, left_px - 4, 200))
+    assert all(min(band.convert("L").getextrema()) < 100 for band in (above, beside)), "labels are written there"
+    with pytest.raises(ValueError, match="zip"):
+        draw_grid(rows, ["one label for two rows"])
 
 
 def test_clips_stand_side_by_side_frame_by_frame() -> None:

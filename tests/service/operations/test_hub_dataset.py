@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from collection.__main__ import main
+from collection.database.people import SECRET_VARIABLE
 from collection.store import Store
 from npo_core.catalog.families import ModelFamily
 from npo_core.generator import Generator
@@ -25,7 +27,8 @@ def hub(tmp_path: Path) -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def services(tmp_path: Path, family: ModelFamily, generator: Generator) -> Services:
+def services(tmp_path: Path, family: ModelFamily, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> Services:
+    monkeypatch.setenv(SECRET_VARIABLE, "of this Space")
     return make_services(tmp_path / "first", family, generator)
 
 
@@ -54,12 +57,14 @@ def test_votes_survive_a_restart_without_a_disk(hub: LocalHub, services: Service
     backup = keep_votes(services.store, DATASET, tmp_path / "mirror", every_minutes=60)
     push(backup)
     assert [file.parent.name for file in files(hub)] == ["votes"]
+    assert who.encode() not in files(hub)[0].read_bytes(), "an id is what its person votes with"
     assert not [path for path in hub.root.rglob("*") if path.suffix in (".db", ".sqlite")]
     assert hub.squashed
     again = fresh_store(tmp_path, "second")
     second = keep_votes(again, DATASET, tmp_path / "second mirror", every_minutes=60)
     assert again.vote_counts("tiny") == services.store.vote_counts("tiny")
     assert again.has_participant(who)
+    assert not again.has_participant("person-" + "0" * 32)
     for before, after in zip(services.store.comparison(comparison_id), again.comparison(comparison_id), strict=True):
         assert (after.media_sha256, after.prompt, after.seed) == (before.media_sha256, before.prompt, before.seed)
         assert again.media_path(after).read_bytes() == services.store.media_path(before).read_bytes()
@@ -110,3 +115,32 @@ def test_a_hub_that_is_down_is_told_at_the_start_and_outlived_later(
     push(backup)
     assert restore(fresh_store(tmp_path, "later"), DATASET, tmp_path / "later mirror") == 6
     backup.stop()
+
+
+def test_who_was_erased_is_not_brought_back_by_any_start(
+    hub: LocalHub, services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data set still holds the votes, as after an erasure while no app runs."""
+    _, who = vote(services)
+    backup = keep_votes(services.store, DATASET, tmp_path / "mirror", every_minutes=60)
+    push(backup)
+    backup.stop()
+    erase = ["participants", "erase", who, "--hub-dataset", DATASET, "--database-url", str(services.store.url)]
+    erase += ["--data-dir", str(services.store.data_dir)]
+    hub.down = True
+    assert main(erase) == 2
+    told = capsys.readouterr().err
+    assert "could not be told" in told
+    assert f"participants erase {services.store.outside_name(who)}" in told
+    assert services.store.totals().votes == 0
+    hub.down = False
+    assert main(erase) == 0
+    assert "was erased before" in capsys.readouterr().out
+    again = fresh_store(tmp_path, "second")
+    assert restore(again, DATASET, tmp_path / "second mirror") == 0
+    assert again.totals().votes == 0
+    second = keep_votes(again, DATASET, tmp_path / "second mirror", every_minutes=60)
+    push(second)
+    second.stop()
+    assert not any(file.stat().st_size for file in files(hub)), "the rows are gone from the data set too"
+    assert restore(fresh_store(tmp_path, "third"), DATASET, tmp_path / "third mirror") == 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter
@@ -15,11 +17,11 @@ from npo_core.catalog.families import get_family
 from npo_core.emoji.scorer import load_scorer
 from tests.tiny import tiny_pipeline
 from train.emoji.bank import token_ids
-from train.emoji.motion import MotionTrainer, build_bank
+from train.emoji.motion import MotionTrainer, build_bank, draw_clips, frames_of
 from train.emoji.motion_measure import measure_drawn
 from train.emoji.motions import MOTIONS
 from train.emoji.training import diffuse
-from train.emoji.views import PICTURES
+from train.emoji.views import MOTION_NAMES, NEXT_TO, PICTURES, captions
 from train.emoji.words import MotionWords, teach_words
 
 WORDLESS = "Q, 7 W"  # the tiny tokenizer spells: a caption without a letter of the phrases
@@ -133,6 +135,24 @@ def test_the_adapter_is_trained_resumed_and_read_by_the_stock_pipeline(
     stock.set_progress_bar_config(disable=True)
     frames = stock("a cat", num_frames=2, num_inference_steps=1, height=64, width=64).frames[0]
     assert len(frames) == 2
+
+
+def test_all_things_of_a_scene_move_together_and_stay_themselves() -> None:
+    rng = np.random.default_rng(0)
+    clips = draw_clips(rng.integers(PICTURES, size=200), rng)
+    slide = MOTION_NAMES.index("slide_left")
+    clips = clips[(clips.layout == NEXT_TO) & (clips.motion >= 0)][:3]
+    clips = replace(clips, motion=np.full(len(clips), slide))
+    frames = frames_of(clips)
+    assert len(frames) == 16 * len(clips)
+    assert (frames.picture == np.repeat(clips.picture, 16, axis=0)).all()
+    first, last = frames.placement[::16], frames.placement[15::16]
+    moved = last.x - first.x
+    assert (moved < -0.3).all()
+    assert np.allclose(moved, moved[:, :1])
+    assert all(
+        " sliding left" in caption and "next" not in caption.split("sliding")[1] for caption in captions(clips, rng)
+    )
 
 
 def test_the_measure_reads_the_motion_off_clips_as_they_were_drawn() -> None:

@@ -9,11 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from npo_core.catalog.scenes import Words
 from npo_core.errors import InputError
+from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
 from train.emoji.flaws import FLAW_NAMES
 from train.emoji.jury import JuryTrainer, augmented, targets_of
 from train.emoji.views import CONCEPT_NAMES, LAYOUTS, PICTURES, WRONG_KINDS, Views, captions, draw_views, plain_views
-from train.judging.jury import load_jury, named_concepts
+from train.judging.jury import Jury, JuryNet, load_jury
+
+WORDS = Words(CONCEPT_NAMES, STYLES, tuple(BACKGROUNDS), tuple(COLOURS), tuple(GROUNDS))
+
+
+def named(prompt: str) -> list[str]:
+    """The things that the jury looks for."""
+    jury = Jury(JuryNet(1), WORDS, FLAW_NAMES)
+    return [CONCEPT_NAMES[place] for place in jury.named(prompt)]
 
 
 def tinted(count: int, red: int) -> Tensor:
@@ -45,12 +55,11 @@ def test_the_truth_is_every_thing_shown_and_the_one_flaw() -> None:
 
 
 def test_the_things_that_a_caption_names_are_found_in_it() -> None:
-    views = drawn(1500)
+    views = drawn(400)
     views = views[views.wrong != WRONG_KINDS.index("thing")]
     for row, words in enumerate(captions(views, np.random.default_rng(0))):
         things = list(dict.fromkeys(int(place) for place in views.concept[row] if place >= 0))
-        named = [CONCEPT_NAMES[place] for place in named_concepts(words, CONCEPT_NAMES)]
-        assert named == [CONCEPT_NAMES[place] for place in things], (words, LAYOUTS[views.layout[row]])
+        assert named(words) == [CONCEPT_NAMES[place] for place in things], (words, LAYOUTS[views.layout[row]])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +73,7 @@ def test_the_things_that_a_caption_names_are_found_in_it() -> None:
     ],
 )
 def test_prompts_are_read_word_by_word(prompt: str, names: list[str]) -> None:
-    assert [CONCEPT_NAMES[place] for place in named_concepts(prompt, CONCEPT_NAMES)] == names
+    assert named(prompt) == names
 
 
 def test_a_share_of_the_views_is_drawn_from_the_other_art(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from train.engine.loop import train_adapter
 from train.engine.task import StepMetrics
 from train.engine.validation import HeldOut
 from train.objectives.preference import Compared
-from train.pairs.pairs import reverse_pairs
+from train.pairs.pairs import PreferencePair, reverse_pairs
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +243,49 @@ def test_through_guidance_on_given_pairs_pushes_the_negative_branch_where_revers
     npo, dpo = moved("npo", scale=None, backwards=True), moved("dpo", scale=None, backwards=False)
     assert torch.nn.functional.cosine_similarity(guided, npo, dim=0) > 0.99
     assert torch.nn.functional.cosine_similarity(guided, dpo, dim=0) < -0.99
+
+
+def test_one_network_with_both_signs_is_dpo_where_the_caption_is_kept_and_reversed_where_it_is_dropped(
+    tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    """Diff-SNPO: -log sigmoid of the margin with the prompt, and of minus the margin with the empty one."""
+    pairs = random_pairs(6)
+
+    def moved(name: str, given: list[PreferencePair], dropout: float, both_signs: bool) -> torch.Tensor:
+        config = small_config(tmp_path / name, max_train_steps=1, batch_size=6, role="aligned", loss="bounded")
+        train_adapter(replace(config, caption_dropout=dropout, both_signs=both_signs), given, pipeline)
+        return flat(tmp_path / name)
+
+    def alike(first: torch.Tensor, second: torch.Tensor) -> float:
+        return float(torch.nn.functional.cosine_similarity(first, second, dim=0))
+
+    dpo, npo = moved("dpo", pairs, 0.0, False), moved("npo", reverse_pairs(pairs), 1.0, False)
+    assert torch.equal(moved("kept", pairs, 0.0, True), dpo)
+    assert alike(moved("dropped", pairs, 1.0, True), npo) > 0.99
+    both = moved("both", pairs, 0.5, True)
+    assert all(alike(both, other) < 0.99 for other in (dpo, npo, moved("plain", pairs, 0.5, False)))
+
+
+def test_one_network_with_both_signs_is_no_negative_model(tmp_path: Path, pipeline: StableDiffusionPipeline) -> None:
+    with pytest.raises(InputError, match=r"train it with train\.dpo"):
+        train_adapter(small_config(tmp_path, both_signs=True), random_pairs(4), pipeline)
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path, pipeline: StableDiffusionPipeline) -> None:
+    """It knew fewer settings, and kept of the best weights the accuracy and the step alone."""
+    settings: dict[str, Any] = {"validate_every": 2}
+    pairs, held_out = random_pairs(5), random_pairs(3, seed=1)
+    whole = train_adapter(small_config(tmp_path / "whole", **settings), pairs, pipeline, held_out=held_out)
+    config = small_config(tmp_path / "old", **settings)
+    train_adapter(replace(config, max_train_steps=4), pairs, pipeline, held_out=held_out)
+    file = tmp_path / "old" / "checkpoint.pt"
+    found = torch.load(file, weights_only=True)
+    del found["identity"]["both_signs"]
+    best = found["best"]
+    found["best"] = (best["accuracy"], best["step"], best["weights"])
+    torch.save(found, file)
+    again = train_adapter(replace(config, resume=True), pairs, pipeline, held_out=held_out)
+    assert again.metrics["history"] == whole.metrics["history"]
 
 
 def test_training_through_guidance_starts_at_the_aligned_model_and_leaves_the_base_alone(tmp_path: Path) -> None:

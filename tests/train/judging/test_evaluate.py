@@ -56,7 +56,7 @@ def test_the_table_counts_same_seed_pairs_whatever_the_batches(tmp_path: Path, g
     assert (row["variant"], row["against"], row["pairs"]) == ("aligned", "base", 5)
     assert row["win_rate"] == pytest.approx((bright[:, 1] > bright[:, 0]).mean())
     assert row["win_rate_95"][0] < row["win_rate"] < row["win_rate_95"][1] or row["win_rate"] in (0.0, 1.0)
-    assert Image.open(tmp_path / "grid.png").size == (2 * 64 + 2, 5 * 66 - 2)
+    assert Image.open(tmp_path / "grid.png").size == (2 * 68 + 4, 5 * 68 + 4)
 
 
 def test_kept_scores_serve_every_table_that_asks_for_the_same_pictures(tmp_path: Path, generator: Generator) -> None:

@@ -93,3 +93,21 @@ def test_the_same_errors_weigh_differently_for_each_prediction_type() -> None:
         torch.testing.assert_close(error["epsilon"], kept / (1 - kept) * error["sample"], rtol=1e-4, atol=0)
         for kind, schedule in schedules.items():
             torch.testing.assert_close(schedule.clean(noisy, answers[kind], at), guess, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("beta", [1.0, 500.0])
+def test_diffusion_dpo_is_its_equation_14(beta: float) -> None:
+    """-log sigmoid(-beta * K * ((e_pref - r_pref) - (e_rej - r_rej))), by hand from noises of which one is learned."""
+    noise, preferred, rejected, base = torch.randn(4, 5, 4, 8, 8, dtype=torch.float64) / 10
+    error = [(noise - guess).square().mean((1, 2, 3)) for guess in (preferred, rejected, base, 2 * base)]
+    by_hand = -torch.log(torch.sigmoid(-beta * K * ((error[0] - error[2]) - (error[1] - error[3]))))
+    ours = LOSSES["sigmoid"](implicit_reward(error[0], error[2], beta), implicit_reward(error[1], error[3], beta))
+    torch.testing.assert_close(ours, by_hand)
+
+
+def test_bounded_dpo_is_the_loss_of_its_mixture() -> None:
+    """-log sigmoid(r_pref - log(w * exp(r_rej) + 1 - w)) with w = 1/2: the rejected picture's likelihood ratio is that
+    of half the policy and half the reference (arXiv 2506.12725)."""
+    preferred, rejected = torch.randn(2, 50, dtype=torch.float64)
+    mixture = (0.5 * rejected.exp() + 0.5).log()
+    torch.testing.assert_close(LOSSES["bounded"](preferred, rejected), -torch.sigmoid(preferred - mixture).log())

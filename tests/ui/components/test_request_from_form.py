@@ -52,6 +52,16 @@ def test_chips_rewrite_the_prompt_and_are_read_back_from_it(guide: PromptGuide) 
     assert request_from_form.named_style("a red apple", guide) == request_from_form.ANY
 
 
+def test_emoji_characters_become_things_one_press_after_the_other(guide: PromptGuide) -> None:
+    guide = replace(guide, synonyms={"🐱": "cat", "🍎": "apple"})
+    prompt = "🐱🍎, 3d style"
+    for _ in range(2):
+        *_, near = read_prompt(guide, prompt)
+        prompt = request_from_form.replace_word(prompt, near["choices"][0][1])
+    assert prompt == "cat and apple, 3d style"
+    assert request_from_form.strange_words(prompt, guide) == ()
+
+
 def test_a_painted_ground_is_a_background_among_the_others(guide: PromptGuide) -> None:
     guide = replace(guide, grounds=("night sky", "snow"))
     prompt = request_from_form.with_background(guide, "a red apple, snow, 3d style", "night sky")

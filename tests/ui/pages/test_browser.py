@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from npo_core.media.files import open_image
+from collection.types import AdapterRecord
+from npo_core.media.files import open_image, sha256_file
+from npo_core.weights import save_adapter
 from service.services import Services
 from tests.service.helpers import register
+from tests.tiny import tiny_weights
 from tests.ui.serving import serving
 from tests.ui.visitor import Visitor, browsing
 
@@ -103,3 +107,27 @@ def test_a_picture_is_enlarged_and_a_phone_is_wide_enough(services: Services) ->
         assert large.get_attribute("src") == visitor.pictures()["B"]
         page.keyboard.press("Escape")
         expect(page.locator("dialog.npo-viewer")).to_have_count(0)
+
+
+def test_alpha_and_beta_follow_what_the_negative_model_was_trained_for(
+    visitor: Visitor, services: Services, tmp_path: Path
+) -> None:
+    """A new version moves the sliders, one that says nothing moves them back, and pictures are made with them."""
+    page = visitor.page
+    page.click("text=Advanced settings")
+    alpha, beta = (page.locator(f"#npo-{name} input[type=number]") for name in ("alpha", "beta"))
+    expect(alpha).to_have_value(f"{services.family.alpha:g}")
+    file = save_adapter(replace(tiny_weights(11), trained_for={"alpha": 0.5, "beta": 0.25}), tmp_path / "guided")
+    record = AdapterRecord(services.family.name, "negative", "guided", str(file), sha256_file(file))
+    services.store.register_adapter(record)
+    expect(beta).to_have_value("0.25")
+    expect(alpha).to_have_value("0.5")
+    visitor.generate("a red apple, 3d style", 7)
+    visitor.pick("no_difference")
+    with page.expect_download() as told:
+        page.click("text=Settings (JSON)")
+    told.value.save_as(tmp_path / "record.json")
+    settings = json.loads((tmp_path / "record.json").read_text())["settings"]
+    assert (settings["alpha"], settings["beta"]) == (0.5, 0.25)
+    register(services, tmp_path, "negative", 12, "plain")
+    expect(beta).to_have_value(f"{services.family.beta:g}")

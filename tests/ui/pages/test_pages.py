@@ -6,7 +6,8 @@ import gradio as gr
 import pytest
 
 from app import PAGES, build_app
-from collection.statistics.ratings import Rating, WinRate
+from collection.statistics.rates import WinRate
+from collection.statistics.strengths import Rating
 from collection.statistics.summary import Summary
 from npo_core.variants import VARIANTS
 from service.arena.picks import Pick

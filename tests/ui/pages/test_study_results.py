@@ -23,20 +23,20 @@ from ui.pages import results
 
 @pytest.fixture
 def voted(services: Services) -> Services:
-    """A study of two people who prefer what comes last in the alphabet."""
+    """A study of three people who prefer what comes last in the alphabet."""
     return vote_in_a_study(services)
 
 
 def vote_in_a_study(services: Services, modality: str = "image") -> Services:
     store = services.store
-    plan = {"prompts": 4, "training": False, "check_share": 0.0, "votes_per_pair": 2, "min_view_s": 0.0}
+    plan = {"prompts": 4, "training": False, "check_share": 0.0, "votes_per_pair": 3, "min_view_s": 0.0}
     fill_study(store, modality=modality, **plan)
 
     def answer(ballot):  # type: ignore[no-untyped-def]
         left, right = variants_of(store, ballot)
         return "left" if left > right else "right"
 
-    for _ in range(2):
+    for _ in range(3):
         take_part(store, answer)
     return services
 
@@ -50,7 +50,7 @@ def test_a_study_is_offered_and_told_apart_from_the_other_votes(voted: Services)
         "Win matrix",
         "By category",
         "Best and worst prompts",
-        "Methodology 2",
+        "Methodology 3",
         "faults on our side",
     ):
         assert part in html

@@ -29,7 +29,7 @@ from train.judging.protocol.contenders import (
     given_negative,
 )
 
-CLEAN_ART = Path(__file__).parents[1] / "clean_art.npz"
+WEIGHTS, CLEAN_ART = (Path(__file__).parents[1] / name for name in ("jury.safetensors", "clean_art.npz"))
 FIRST_CHOICE_SEED = 500_000  # far from those of the held-out prompts
 
 
@@ -52,6 +52,14 @@ def add_protocol_flags(parser: argparse.ArgumentParser) -> None:
         help="a negative for the aligned model, with a grid of its own, such as bounded=out/npo@1/0.2,0.4; repeatable",
     )
     add("--rescales", help="comma-separated guidance_rescale to try (0,0.5)")
+    add("--jury", type=Path, default=WEIGHTS, metavar="FILE", help="as train.emoji.jury wrote it (%(default)s)")
+    add(
+        "--clean-art",
+        type=Path,
+        default=CLEAN_ART,
+        metavar="FILE",
+        help="as train.emoji.clean_art wrote it (%(default)s)",
+    )
     add("--no-features", action="store_true", help="without KID and diversity, which need two more packages")
     add("--device", help="of torch (the GPU where there is one)")
     add("--dry-run", action="store_true", help="say how many pictures the protocol would make and stop")
@@ -168,7 +176,7 @@ def _run(options: argparse.Namespace, family: ModelFamily, protocol: Any, device
     from train.judging.protocol.tables import as_markdown
     from train.network.models import sampling_precision
 
-    judges = Judges(family, device, not options.no_features)
+    judges = Judges(family, device, not options.no_features, options.jury)
     painter = Painter(family, device)
     keep = options.keep or Path("data") / "protocol"
     with sampling_precision(options.mixed_precision):
@@ -194,7 +202,7 @@ def _report(
     from train.judging.protocol.report import numbers
     from train.judging.protocol.run import at_the_edge
 
-    reference, clean_art = read_clean_art()
+    reference, clean_art = read_clean_art(options.clean_art)
     scales = protocol.guidance_scales
     report: dict[str, Any] = {
         "family": family.name,
@@ -223,7 +231,7 @@ def _as_json(setting: Any) -> dict[str, Any]:
     return {**asdict(setting), "interval": list(setting.interval)}
 
 
-def read_clean_art(file: Path = CLEAN_ART) -> tuple[np.ndarray | None, dict[str, float]]:
+def read_clean_art(file: Path) -> tuple[np.ndarray | None, dict[str, float]]:
     """((M, 1280) features of clean art, the plain measures' means over it), as train.emoji.clean_art wrote them."""
     if not file.is_file():
         return None, {}

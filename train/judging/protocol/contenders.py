@@ -26,13 +26,14 @@ Mixes = Callable[[float, float], tuple[Mix, Mix]]
 @dataclass(frozen=True)
 class Setting:
     """One point of a grid. rescale: guidance_rescale (arXiv 2305.08891); interval: the share of the steps, from 0 to 1,
-    in which there is guidance (arXiv 2404.07724)."""
+    in which there is guidance (arXiv 2404.07724); gate: the share of the noise, 1 the noisiest, in which delta is."""
 
     guidance_scale: float
     alpha: float = 1.0
     beta: float = 0.0
     rescale: float = 0.0
     interval: tuple[float, float] = WHOLE
+    gate: tuple[float, float] = WHOLE
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,13 @@ class Contender:
     betas: tuple[float, ...] = (0.0,)
     rescales: tuple[float, ...] = RESCALES
     intervals: tuple[tuple[float, float], ...] = (WHOLE,)
+    gates: tuple[tuple[float, float], ...] = (WHOLE,)
     adapters: Mapping[Role, AdapterFile] = field(default_factory=dict)
     guidance_scales: tuple[float, ...] = ()
 
     def settings(self, guidance_scales: Sequence[float]) -> list[Setting]:
         """The whole grid."""
-        axes = (guidance_scales, self.alphas, self.betas, self.rescales, self.intervals)
+        axes = (guidance_scales, self.alphas, self.betas, self.rescales, self.intervals, self.gates)
         return [Setting(*point) for point in product(*axes)]
 
     def roles(self) -> set[Role]:
@@ -66,7 +68,14 @@ def _negative(alpha: float, beta: float) -> tuple[Mix, Mix]:
     return get_variant("aligned_npo").mixes(alpha, beta)
 
 
+def _contrast(alpha: float, beta: float) -> tuple[Mix, Mix]:
+    """theta + w ((theta + eta) - (theta + delta)) on both branches: PGD (arXiv 2602.18799) as one set of weights, which
+    is its guidance to first order."""
+    return Mix(alpha, -alpha), Mix(alpha, -alpha)
+
+
 NEGATIVE_ALPHAS, NEGATIVE_BETAS = (0.5, 1.0), (0.2, 0.4, 0.7, 1.0)
+GATED_BETAS = (0.4, 0.7, 1.0, 1.5)
 NPO = "aligned_npo"
 
 CONTENDERS: dict[str, Contender] = {
@@ -97,6 +106,23 @@ CONTENDERS: dict[str, Contender] = {
             intervals=((0.0, 0.7), (0.1, 0.9), (0.2, 0.8), (0.2, 1.0)),
         ),
         Contender(NPO, "aligned + NPO", _negative, alphas=NEGATIVE_ALPHAS, betas=NEGATIVE_BETAS),
+        *(
+            Contender(
+                f"{NPO}_{half}",
+                f"aligned + NPO, beta at t {where} 500 alone",
+                _negative,
+                betas=GATED_BETAS,
+                rescales=(0.0,),
+                gates=(gate,),
+            )
+            for half, where, gate in (("early", "over", (0.5, 1.0)), ("late", "under", (0.0, 0.5)))
+        ),
+        Contender(
+            "pgd",
+            "positive minus negative, added to the base (PGD)",
+            _contrast,
+            alphas=(0.3, 0.5, 0.75, 1.0),
+        ),
     )
 }
 

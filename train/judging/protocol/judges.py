@@ -15,7 +15,7 @@ from npo_core.emoji.scorer import load_scorer
 from npo_core.errors import InputError
 from npo_core.media.files import sha256_file
 from train.judging.features import Features
-from train.judging.jury import WEIGHTS, load_jury, named_concepts
+from train.judging.jury import WEIGHTS, load_jury
 from train.judging.plain import MEASURES
 
 Columns = dict[str, np.ndarray]
@@ -28,7 +28,9 @@ FLAW = "flaw: "
 class Judges:
     """All of them, on one device. Raises InputError where the family has no rater, or there is no jury."""
 
-    def __init__(self, family: ModelFamily, device: torch.device | str = "cpu", features: bool = True) -> None:
+    def __init__(
+        self, family: ModelFamily, device: torch.device | str = "cpu", features: bool = True, jury: Path = WEIGHTS
+    ) -> None:
         """features: False leaves out the network of others, and with it KID and diversity."""
         if family.scorer is None:
             raise InputError(
@@ -36,9 +38,9 @@ class Judges:
             )
         self._rater = load_scorer(family.scorer)
         self._rater.net.to(device)
-        self.jury = load_jury(WEIGHTS, device)
+        self.jury = load_jury(jury, device)
         self._features = Features(device) if features else None
-        self.identity = [sha256_file(WEIGHTS), features]
+        self.identity = [sha256_file(jury), features]
         self.rater_identity = sha256_file(Path(family.scorer))
 
     def rate(self, pixels: Tensor, prompts: Sequence[str]) -> Columns:
@@ -63,7 +65,7 @@ class Judges:
         logs, best = functional.logsigmoid(findings.concepts), findings.concepts.argmax(1).tolist()
         things, found, top1 = [], [], []
         for row, prompt in enumerate(prompts):
-            named = named_concepts(prompt, self.jury.concepts)
+            named = self.jury.named(prompt)
             things.append(float(logs[row, named].mean()) if named else np.nan)
             found.append(float((findings.concepts[row, named] > 0).all()) if named else np.nan)
             top1.append(float(best[row] in named) if named else np.nan)

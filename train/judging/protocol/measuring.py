@@ -19,7 +19,7 @@ from npo_core.catalog.references import locate
 from npo_core.media.files import sha256_file
 from npo_core.requests import ResolvedRequest
 from train.engine.files import replacing
-from train.judging.protocol.contenders import Contender, Setting
+from train.judging.protocol.contenders import WHOLE, Contender, Setting
 from train.judging.protocol.judges import Columns
 from train.judging.protocol.painting import Painter, requests_for
 
@@ -54,7 +54,7 @@ class Item:
 @dataclass(frozen=True)
 class Call:
     """What goes through the pipeline at once: every entry with every item. All entries share `shared`, which are their
-    guidance scale, rescale and interval, and the adapters that are worn."""
+    guidance scale, rescale, interval and gate, and the adapters that are worn."""
 
     entries: tuple[Entry, ...]
     items: tuple[Item, ...]
@@ -89,7 +89,8 @@ def plan(
             for role in sorted(entry.contender.roles())
             if role in ours or role == "negative"
         )
-        groups.setdefault((extra, setting.guidance_scale, setting.rescale, setting.interval), []).append(entry)
+        shared = (setting.guidance_scale, setting.rescale, setting.interval, setting.gate)
+        groups.setdefault((extra, *shared), []).append(entry)
     calls = []
     for (extra, *_), members in groups.items():
         worn = {**({"aligned": own["aligned"]} if "aligned" in own else {}), **dict(extra)}
@@ -143,7 +144,7 @@ class Measurer:
             with np.load(file) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         self._painter.wear(dict(call.adapters))
-        pixels = self._painter.paint(requests, pairs, setting.rescale, setting.interval)
+        pixels = self._painter.paint(requests, pairs, setting.rescale, setting.interval, setting.gate)
         prompts = [request.prompt for request in requests] * len(pairs)
         shape = (len(pairs), len(requests))
         answers = {
@@ -160,7 +161,7 @@ class Measurer:
         parts = [
             self._identity,
             [[asdict(mix) for mix in pair] for pair in pairs],
-            [setting.rescale, setting.interval],
+            [setting.rescale, setting.interval, *([] if setting.gate == WHOLE else [setting.gate])],
             [adapter.sha256 for _, adapter in call.adapters],
             [asdict(request) for request in requests],
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from npo_core.catalog.adapter_files import AdapterFile, Role
 from npo_core.catalog.families import ModelFamily
 from npo_core.requests import ResolvedRequest
+from npo_core.routing.network import guided_rows
 from npo_core.sampling.pipelines import load_model
 from npo_core.sampling.sampler import Sampler
 from npo_core.variants import Mix
@@ -54,12 +56,15 @@ class Painter:
         pairs: Sequence[tuple[Mix, Mix]],
         rescale: float = 0.0,
         interval: tuple[float, float] = WHOLE,
+        gate: tuple[float, float] = WHOLE,
     ) -> Tensor:
         """(pairs, requests, 3, H, W) in [0, 1], in whole 255ths as a PNG has them: every request, all of which agree in
         all but prompt and seed, with every (conditional, unconditional) pair, from the request's own noise."""
         copies = list(requests) * len(pairs)
         rows = [pair for pair in pairs for _ in requests]
         more = _guided_in(interval, requests[0]) if interval != WHOLE else {}
+        if gate != WHOLE:
+            rows, more = self._gated(gate, rows, requests[0].guidance_scale)
         latents = self._sampler.denoise(copies, rows, guidance_rescale=rescale, **more)
         vae = self._sampler.pipeline.vae
         parts = [
@@ -68,6 +73,25 @@ class Painter:
         ]
         pixels = ((torch.cat(parts) / 2 + 0.5).clamp(0, 1) * 255).round() / 255
         return pixels.unflatten(0, (len(pairs), len(requests)))
+
+    def _gated(
+        self, gate: tuple[float, float], rows: list[tuple[Mix, Mix]], guidance_scale: float
+    ) -> tuple[list[tuple[Mix, Mix]], dict[str, Any]]:
+        """(the rows of the first step, the pipeline's arguments) for a delta that counts within `gate` alone, in all
+        steps that guidance is in."""
+        shut = [(conditional, replace(unconditional, negative=0.0)) for conditional, unconditional in rows]
+
+        def of(share: float) -> list[tuple[Mix, Mix]]:
+            return rows if gate[0] <= share <= gate[1] else shut
+
+        def after(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
+            scheduler = pipeline.scheduler
+            if step + 1 < len(scheduler.timesteps):
+                share = float(scheduler.timesteps[step + 1]) / scheduler.config.num_train_timesteps
+                self._sampler.unet.change_rows(guided_rows(of(share), guidance_scale))
+            return {}
+
+        return of(1.0), {"callback_on_step_end": after}
 
 
 def _guided_in(interval: tuple[float, float], request: ResolvedRequest) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from npo_core.catalog.families import ModelFamily
-from npo_core.emoji.scorer import ScorerNet
+from npo_core.emoji.scorer import Labels, ScorerNet, header_of
 from tests.tiny import GUIDE, tiny_family
-from train.judging.jury import JuryNet
+from train.judging.jury import WORDS, JuryNet
 
 CONCEPTS = list(GUIDE["concepts"])
 FLAWS = ["blurred", "dark"]
@@ -21,11 +21,10 @@ FLAWS = ["blurred", "dark"]
 def rated_family(folder: Path) -> ModelFamily:
     """The tiny family with a rater of its own."""
     family = tiny_family(folder)
-    labels = {"concepts": CONCEPTS, "styles": ["3d"], "backgrounds": ["white", "blue"], "colours": ["own", "red"]}
+    labels = Labels(tuple(CONCEPTS), ("3d",), ("white", "blue"), (), ("own", "red"), tuple(FLAWS))
     torch.manual_seed(4)
-    net = ScorerNet(sum(map(len, labels.values())) + 1)
-    state = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
-    save_file(state, folder / "rater.safetensors", {"labels": json.dumps(labels)})
+    state = {name: value for name, value in ScorerNet(labels).state_dict().items() if value.is_floating_point()}
+    save_file(state, folder / "rater.safetensors", header_of(labels))
     return replace(family, scorer=str(folder / "rater.safetensors"))
 
 
@@ -34,6 +33,7 @@ def random_jury(folder: Path) -> Path:
     torch.manual_seed(5)
     net = JuryNet(len(CONCEPTS) + 1 + len(FLAWS))
     file = folder / "jury.safetensors"
+    labels = {**{name: [] for name in WORDS}, "concepts": CONCEPTS, "flaws": FLAWS}
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
-    save_file(state, file, {"labels": json.dumps({"concepts": CONCEPTS, "flaws": FLAWS})})
+    save_file(state, file, {"labels": json.dumps(labels)})
     return file

@@ -19,7 +19,7 @@ from npo_core.media.files import open_image
 from tests.tiny import tiny_adapter
 from tests.train.judging.protocol.helpers import random_jury, rated_family
 from train import evaluate
-from train.judging.protocol import command, judges
+from train.judging.protocol import command
 from train.judging.protocol.contenders import CONTENDERS, NPO, Contender, Setting, choose
 from train.judging.protocol.judges import JURY, RATER
 from train.judging.protocol.measuring import Entry, Measurer, items_of, plan
@@ -185,12 +185,13 @@ def test_rater_and_jury_stand_side_by_side_and_a_contradiction_is_told() -> None
 def ready(family: ModelFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command line up to the contenders, for the tiny family with a rater and a jury."""
     monkeypatch.setitem(families.FAMILIES, "tiny", replace(family, name="tiny"))
-    monkeypatch.setattr(judges, "WEIGHTS", random_jury(tmp_path))
+    jury = random_jury(tmp_path)
     (tmp_path / "held_out.txt").write_text("a cat\na red apple, 3d style\n")
     (tmp_path / "choice.txt").write_text("a pizza\n")
     return (
         f"--protocol --family tiny --prompts {tmp_path}/held_out.txt --choice-prompts {tmp_path}/choice.txt "
-        f"--seeds-per-prompt 2 --steps 2 --guidance-sweep 2,4 --no-features --keep {tmp_path}/kept --device cpu"
+        f"--seeds-per-prompt 2 --steps 2 --guidance-sweep 2,4 --no-features --device cpu "
+        f"--keep {tmp_path}/kept --jury {jury}"
     ).split()
 
 
