@@ -1,8 +1,8 @@
 """How long the next ballot takes beside people who read the results, and beside strangers who ask for ballots.
 
-    python -m benchmarks.votes.readers                    # 8 readers of /gradio_api/run/results, as fast as they are answered
-    python -m benchmarks.votes.readers --read page        # of the page /results
-    python -m benchmarks.votes.readers --read newcomers   # of /gradio_api/run/next_ballot without a participant
+    python -m benchmarks.votes.readers                   # 8 readers of the endpoint /results, as fast as it answers
+    python -m benchmarks.votes.readers --read page       # of the page /results
+    python -m benchmarks.votes.readers --read newcomers  # of first ballots: /next_ballot without a participant
 
 The app is `python app.py` in a process of its own, over a pool of comparisons with votes; the readers run in another
 process, the one person who is measured in this one. All share the machine's cores.

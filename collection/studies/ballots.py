@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Select, and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from collection.database import sql
@@ -29,6 +29,8 @@ from collection.studies.study_config import StudyPlan
 from collection.types import AssignmentKind, BallotKind, NewBallot, StudyBallot
 from collection.votes.casting import BALLOT_LIFE, issue_ballots
 
+STANDING: Final = and_(VoteRow.ballot_id == AssignmentRow.ballot_id, VoteRow.withdrawn.is_(False))
+"""The vote on an assigned ballot that was not taken back."""
 OPEN_FOR: Final = timedelta(minutes=15)  # how long an unanswered ballot keeps its pair from others
 
 
@@ -64,7 +66,7 @@ def _asked_of() -> Select[str, str, int, str, str | None, str, str]:
             VoteRow.choice,
         )
         .join(StudyPairRow, StudyPairRow.id == AssignmentRow.pair_id)
-        .outerjoin(VoteRow, VoteRow.ballot_id == AssignmentRow.ballot_id)
+        .outerjoin(VoteRow, STANDING)
         .where(AssignmentRow.enrolment_id == bindparam("enrolment_id"))
         .order_by(AssignmentRow.number)
     )
@@ -163,7 +165,7 @@ def _open_questions() -> Select[str]:
     """The pairs of unanswered ballots, one row for each ballot."""
     return (
         select(AssignmentRow.pair_id)
-        .outerjoin(VoteRow, VoteRow.ballot_id == AssignmentRow.ballot_id)
+        .outerjoin(VoteRow, STANDING)
         .where(
             AssignmentRow.study == bindparam("study"),
             AssignmentRow.kind == "normal",

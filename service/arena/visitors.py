@@ -42,8 +42,11 @@ class Visitors:
         return self._store.has_participant(participant_id)
 
     def welcome(self, participant_id: str) -> None:
-        """Writes the person down, once. TooOftenError when more new people come than there is room for, RefusedError for
-        one who was erased: they come back as somebody else."""
+        """Writes the person down, once.
+
+        Raises TooOftenError when more new people come than there is room for, RefusedError for one who was erased, who
+        may come back as somebody else only.
+        """
         if not self.is_known(participant_id):
             if self._store.was_erased(participant_id):
                 raise RefusedError("This participant was erased; ask for a new ballot without an id.", "not_yours")

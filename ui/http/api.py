@@ -139,6 +139,18 @@ class Api:
             "right_variant": reveal.right_variant,
         }
 
+    def undo_vote(self, ballot_id: str, participant_id: str) -> dict[str, Any]:
+        """Takes an answer back: in a study the pair is asked about again; of /generate, what is answered then does not
+        count as blind. After /next_ballot it is for good, for the names were told."""
+        with counting_refusals():
+            asked = read_ballot_id(ballot_id)
+        if asked.kind == STUDY:
+            return {"taken_back": self._services.study.take_back(asked.key, participant_id)}
+        if asked.kind != PANELS:
+            raise InputError("The names of these two were told with the answer; it cannot be taken back.")
+        self._services.compare.undo(asked.key, participant_id)
+        return {"taken_back": 1}
+
     def study(self, name: str = "") -> dict[str, Any]:
         """A study, the newest open one unless named: what one is told before agreeing; `closed` says why nobody can."""
         plan, closed = self._services.study.describe(name)
@@ -255,6 +267,7 @@ def endpoints(services: Services) -> dict[str, Endpoint]:
             api.generate,
             api.next_ballot,
             api.vote,
+            api.undo_vote,
             api.results,
             api.study,
             api.join_study,
