@@ -32,7 +32,7 @@ import gradio as gr
 
 from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from npo_core.catalog.custom_families import add_families
-from npo_core.threads import settle_threads
+from npo_core.process import settle
 from service.arena.limits import Limits, read_limits
 from service.errors import INPUT_ERRORS
 from service.generation.low_priority import start_apart
@@ -139,7 +139,7 @@ def launch(app: gr.Blocks, services: Services, **options: object) -> None:
 
 def main() -> int:
     """Runs the app until it is stopped; returns its exit status."""
-    settle_threads()
+    settle()
     try:
         settings = read_settings(os.environ)
         add_families(settings.families_file)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from statistics import median
 
-from npo_core.threads import settle_threads
+from npo_core.process import settle_threads
 
 NEIGHBOURS = (0, 1, 2)
 OURS: dict[str, str] = {}

@@ -21,10 +21,12 @@ from collection.database.faults import shown
 from collection.errors import InputError
 from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS, format_of
 from collection.formats.hub import push_erased, push_to_hub
-from collection.statistics.summary import as_json, as_text, summarise
+from collection.statistics.report import as_json, as_text
+from collection.statistics.summary import summarise
 from collection.store import Store
 from collection.studies.commands import add_study_commands
 from collection.types import ROLES
+from collection.votes.contenders import POOLS
 
 Command = Callable[[argparse.Namespace], int]
 MODALITY_NAMES = {"image": "pictures", "video": "clips"}
@@ -42,7 +44,7 @@ def stats(args: argparse.Namespace) -> int:
     with _open(args) as store:
         if args.study is not None:
             store.study_plan(args.study)  # a typo should not read as "no votes"
-        summary = summarise(store, args.family, args.modality, args.study)
+        summary = summarise(store, args.family, args.modality, args.study, args.pool)
         by_prompt = store.vote_counts_by_prompt(args.family, args.modality, args.study) if args.json else {}
     if args.json:
         counts = {prompt: [count._asdict() for count in counts] for prompt, counts in by_prompt.items()}
@@ -241,6 +243,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--family", help="only this model family")
     command.add_argument("--modality", help="only this modality: image or video")
     command.add_argument("--study", help="only this study")
+    command.add_argument(
+        "--pool",
+        nargs="+",
+        choices=list(POOLS),
+        default=[],
+        help="count together what differs in these alone; default: every version and setting for itself",
+    )
     command.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     command = add_command(commands, "export", export)

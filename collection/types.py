@@ -89,7 +89,6 @@ class BallotView:
     modality: str
     left_generation_id: str
     right_generation_id: str
-    blind: bool = True
 
 
 @dataclass(frozen=True)
@@ -239,11 +238,6 @@ class ExportedVote:
     ballot: StoredBallot
     left: Generation
     right: Generation
-
-    @property
-    def counts(self) -> bool:
-        """Whether it says something: not a skip, a repeat or a check, not flagged."""
-        return self.vote.choice != "skip" and self.vote.flag is None and self.ballot.kind == "normal"
 
 
 @dataclass(frozen=True)

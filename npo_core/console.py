@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 
 from npo_core.errors import InputError
-from npo_core.threads import settle_threads
+from npo_core.process import settle
 
 
 def hush_libraries() -> None:
@@ -29,7 +29,7 @@ def hush_libraries() -> None:
 
 def exit_status(command: Callable[[], None]) -> int:
     """Runs `command`: 0 when it is done, 2 with `error: SENTENCE` on stderr when the user's input was wrong."""
-    settle_threads()
+    settle()
     try:
         command()
         sys.stdout.flush()

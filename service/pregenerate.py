@@ -23,8 +23,10 @@ from tqdm import tqdm
 
 from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.store import Store
+from collection.studies.beginnings import SETTINGS, with_more
 from collection.studies.study_config import StudyPlan
-from collection.types import Generation, StudyItem
+from collection.types import ROLES, Generation, StudyItem
+from npo_core.catalog.base_files import base_sha256
 from npo_core.catalog.custom_families import add_families
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import FlaggedError
@@ -53,7 +55,8 @@ def pregenerate(
     """Makes what `study` lacks, of it the items with number = share[0] modulo share[1]; returns how many items.
 
     Adapters are those the study began with, or the newest if it begins now. Raises InputError when the plan asks for
-    something that the family cannot make, or the adapters it began with are gone.
+    something that the family cannot make, and when other settings, adapters or another base would be used than those
+    that the study began with.
     """
     plan = store.study_plan(study)
     if plan.family != generator.family.name:
@@ -66,12 +69,14 @@ def pregenerate(
     if not ours:
         return 0
     _put_on_versions_of(study, plan.modality, store, generator)
+    base = base_sha256(generator.family, plan.modality)
+    _refuse_another(study, store, generator, requests[ours[0].id], base)
     made = 0
     for start in range(0, len(ours), batch):
         items = ours[start : start + batch]
         comparisons = _unflagged(generator, [requests[item.id] for item in items])
         kept = [
-            store.fill_item(item.id, records_of(item, comparison))
+            store.fill_item(item.id, records_of(item, comparison), base)
             for item, comparison in zip(items, comparisons, strict=True)
             if comparison is not None
         ]
@@ -93,7 +98,13 @@ def _unflagged(generator: Generator, requests: Sequence[GenerationRequest]) -> l
 
 def _put_on_versions_of(study: str, modality: str, store: Store, generator: Generator) -> None:
     began_with = store.study_versions(study)
-    AdapterShelf(store, generator).put_on({role: identity for role, (identity, _) in began_with.items()}, modality)
+    chosen = {role: identity for role, (identity, _) in began_with.items()}
+    passed_over = AdapterShelf(store, generator).put_on(chosen, modality).notes
+    if passed_over:  # the page may go on with another version, a study is about the one that was put to use
+        raise InputError(
+            f"{passed_over[0].removesuffix(' The version before it is used.')} A study is made with what is in use: "
+            "put that file back, or take it out of use with `python -m collection adapters rollback`."
+        )
     in_use = generator.adapters(modality)
     for role, (identity, sha256) in began_with.items():
         if role not in in_use or in_use[role].sha256 != sha256:
@@ -101,6 +112,14 @@ def _put_on_versions_of(study: str, modality: str, store: Store, generator: Gene
                 f"The {role} adapter {identity!r} is not the one that the study {study!r} began with; put that file "
                 "back, or make another study."
             )
+
+
+def _refuse_another(study: str, store: Store, generator: Generator, request: GenerationRequest, base: str) -> None:
+    """Before hours of work: what would be refused when it is kept."""
+    resolved, in_use = generator.validate_request(request), generator.adapters(request.modality)
+    maker = {name: getattr(resolved, name) for name in SETTINGS}
+    maker |= {role: [in_use[role].id, in_use[role].sha256] if role in in_use else None for role in ROLES}
+    with_more(study, store.study_beginning(study), {"base": base, "variants": dict.fromkeys(request.variants, maker)})
 
 
 def request_of(item: StudyItem, plan: StudyPlan) -> GenerationRequest:

@@ -24,10 +24,7 @@ MIGRATIONS = "collection/database/migrations/versions"  # written once, read as 
 CROWDED_FOLDERS = {"train/emoji"}
 LONG_MODULES = {
     "collection/database/models.py",
-    "collection/types.py",
-    "service/arena/compare.py",
     "tests/collection/formats/test_exporters.py",
-    "tests/collection/studies/test_studies.py",
     "tests/train/commands/test_preference.py",
 }
 LONG_FUNCTIONS = {

@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import select
 
 from collection.database.models import AssignmentRow, StudyPairRow
-from collection.statistics.summary import as_text, summarise
+from collection.statistics.report import as_text
+from collection.statistics.summary import summarise
 from npo_core.catalog.families import ModelFamily
 from npo_core.generator import Generator
 from tests.service.conftest import family, generator

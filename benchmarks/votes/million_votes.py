@@ -34,10 +34,13 @@ from collection.statistics.summary import summarise
 from collection.store import Store
 from collection.types import ExportedVote
 from collection.votes.comparisons import note_comparisons
-from collection.votes.vote_counts import COUNTS, count_everything
+from collection.votes.contenders import contender_id, traits_of
+from collection.votes.vote_counts import count_everything
+from collection.votes.which_count import COUNTS
 from tests.collection.study_helpers import enrol, make_study
 from tests.programs.postgres import PostgresCluster
 
+NO_ADAPTERS = {"aligned_sha256": None, "negative_sha256": None, "fps": None}
 VARIANTS = ("aligned", "aligned_npo", "base")
 ORDERS = tuple(permutations(VARIANTS, 2))
 CHUNK = 500_000
@@ -63,6 +66,7 @@ def fill(store: Store, votes: int, people: int, comparisons: int, *, own_server:
     generations = [
         {**shared, **settings, **size, "id": f"{number}-{variant}", "comparison_id": f"c{number}"}
         | {"prompt": f"prompt {number}", "seed": number, "variant": variant, "media_sha256": f"{number}{variant}"}
+        | {"contender": contender_id(traits_of({**NO_ADAPTERS, **shared, **settings, **size, "variant": variant}))}
         for number in range(comparisons)
         for variant in VARIANTS
     ]

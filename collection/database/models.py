@@ -48,6 +48,7 @@ from collection.types import (
     StoredVote,
     TrainingRun,
 )
+from collection.votes.contenders import contender_id, traits_of
 
 NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -139,7 +140,7 @@ class GenerationRow(Base):
     """One picture or clip and everything needed to make it again; the media file lies beside the database."""
 
     __tablename__ = "generations"
-    __table_args__ = (Index(None, "comparison_id"), Index(None, "media_sha256"))
+    __table_args__ = (Index(None, "comparison_id"), Index(None, "media_sha256"), Index(None, "contender", "created_at"))
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     comparison_id: Mapped[str]
@@ -170,6 +171,7 @@ class GenerationRow(Base):
     latents: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     latents_shape: Mapped[str | None]  # "8x16x16"
     created_at: Mapped[datetime] = mapped_column(default=now)
+    contender: Mapped[str] = mapped_column(server_default="")  # see contenders.py
 
     @classmethod
     def from_record(cls, record: Generation) -> GenerationRow:
@@ -180,6 +182,7 @@ class GenerationRow(Base):
             | {
                 "id": record.id or new_id(),
                 "created_at": record.created_at or now(),
+                "contender": contender_id(traits_of(values)),
                 "latents": None if record.latents is None else pack_latents(record.latents),
                 "latents_shape": None if record.latents is None else "x".join(map(str, record.latents.shape)),
             }
@@ -192,7 +195,7 @@ class GenerationRow(Base):
         return Generation(**fields, media=None, latents=latents)
 
 
-_GENERATION_COLUMNS = frozenset(GenerationRow.__table__.columns.keys()) - {"latents"}
+_GENERATION_COLUMNS = frozenset(GenerationRow.__table__.columns.keys()) - {"latents", "contender"}
 
 
 class ComparisonRow(Base):
@@ -414,7 +417,7 @@ class FaultRow(Base):
 
 
 class TallyRow(Base):
-    """How the votes that count (see tallies.py) came out: what makes results cost the same for a million votes.
+    """How the votes that count (see vote_counts.py) came out: what makes results cost the same for a million votes.
 
     Every such vote is counted once in each dimension; `key` is the participant, the comparison or the hour.
     """
@@ -428,8 +431,11 @@ class TallyRow(Base):
     family: Mapped[str] = mapped_column(primary_key=True)
     modality: Mapped[str] = mapped_column(primary_key=True)
     blind: Mapped[bool] = mapped_column(primary_key=True)
+    category: Mapped[str] = mapped_column(primary_key=True)  # of a study's prompt, "" elsewhere
     variant_a: Mapped[str] = mapped_column(primary_key=True)  # before variant_b in the alphabet
     variant_b: Mapped[str] = mapped_column(primary_key=True)
+    contender_a: Mapped[str] = mapped_column(primary_key=True)
+    contender_b: Mapped[str] = mapped_column(primary_key=True)
     wins_a: Mapped[int]
     wins_b: Mapped[int]
     ties: Mapped[int]

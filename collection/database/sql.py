@@ -4,39 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Literal
 
 from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Select, bindparam, case, cast, func, or_, select
-from sqlalchemy.orm import aliased
 
 from collection.database.models import (
     AssignmentRow,
     BallotRow,
-    ComparisonRow,
     EnrolmentRow,
     GenerationRow,
     ParticipantRow,
-    StudyPairRow,
     TallyRow,
     VoteRow,
 )
 from collection.types import AllBut, TallyDimension, WhichVotes
-from collection.votes.vote_counts import OUTCOMES
-
-LeftRow = aliased(GenerationRow, name="left_generation")
-RightRow = aliased(GenerationRow, name="right_generation")
-SamePicture = aliased(GenerationRow, name="same_picture")
+from collection.votes.vote_counts import OUTCOMES, LeftRow, RightRow
+from collection.votes.which_count import LEFT_OUT
 
 VOTES = TallyRow.wins_a + TallyRow.wins_b + TallyRow.ties + TallyRow.both_bad
 
-MOST_CANDIDATES: Final = 50  # comparisons that the next ballot is drawn from
-
 # Why a vote is no training pair, in the order in which the reasons are looked for.
 DROP_REASONS = (
-    "flagged",
-    "repeat_or_check",
+    *(reason.name for reason in LEFT_OUT),
     "not_blind",
-    "skip",
     "tie",
     "both_bad",
     "missing_latents",
@@ -66,12 +56,11 @@ def batched(ids: Sequence[str], size: int = 1000) -> Iterator[Sequence[str]]:
     return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
-def ballot_views() -> Select[str, str, str, str, str, bool]:
-    """Ballot id, prompt, modality, left and right generation id, blind or not, in the order of BallotView."""
+def ballot_views() -> Select[str, str, str, str, str]:
+    """Ballot id, prompt, modality, left and right generation id, in the order of BallotView."""
     sides = (BallotRow.left_generation_id, BallotRow.right_generation_id)
-    return select(BallotRow.id, LeftRow.prompt, LeftRow.modality, *sides, BallotRow.blind).join(
-        LeftRow, BallotRow.left_generation_id == LeftRow.id
-    )
+    columns = (BallotRow.id, LeftRow.prompt, LeftRow.modality, *sides)
+    return select(*columns).join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
 
 
 @cache
@@ -95,98 +84,6 @@ def ballot_to_show() -> Select[str, str, str, str, str, str, str, str, float | N
     )
 
 
-@cache
-def open_ballot() -> Select[str, str, str, str, str, bool]:
-    """The oldest ballot of `study` since the moment `since` that the person `participant_id` did not answer."""
-    return (
-        ballot_views()
-        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
-        .where(
-            BallotRow.participant_id == bindparam("participant_id"),
-            BallotRow.study == bindparam("study"),
-            BallotRow.created_at > bindparam("since"),
-            VoteRow.id.is_(None),
-        )
-        .order_by(BallotRow.created_at, BallotRow.id)
-        .limit(1)
-    )
-
-
-@cache
-def comparisons_to_judge(*narrowed: str) -> Select[str, int]:
-    """(comparison, ballots so far) of MOST_CANDIDATES that the person `participant_id` can still judge blind, fewest
-    ballots first; `narrowed` names those parameters, of family and modality, that they have to agree with.
-
-    One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
-    answered or was not blind; and so is every other with one of its pictures, byte for byte.
-    """
-    # One look for each comparison until enough are found; NOT EXISTS would be planned as a join.
-    revealed = _revealed(SamePicture.comparison_id == ComparisonRow.id).correlate(ComparisonRow).scalar_subquery()
-    return (
-        select(ComparisonRow.id, ComparisonRow.ballots)
-        .where(ComparisonRow.judgeable, revealed.is_(None))
-        .where(*(getattr(ComparisonRow, name) == bindparam(name) for name in narrowed))
-        .order_by(ComparisonRow.ballots, ComparisonRow.id)
-        .limit(MOST_CANDIDATES)
-    )
-
-
-@cache
-def revealed_to() -> Select[str]:
-    """A row when the person `participant_id` was told names of pictures of the comparison `comparison_id`."""
-    return _revealed(SamePicture.comparison_id == bindparam("comparison_id"))
-
-
-def _revealed(*which: ColumnElement[bool]) -> Select[str]:
-    """One of the ballots that told the person `participant_id` names (answered, or not blind) of pictures with the same
-    bytes as the pictures `which`, in terms of SamePicture."""
-    return (
-        select(BallotRow.id)
-        .select_from(SamePicture)
-        .join(GenerationRow, GenerationRow.media_sha256 == SamePicture.media_sha256)
-        .join(BallotRow, BallotRow.comparison_id == GenerationRow.comparison_id)
-        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
-        .where(
-            BallotRow.participant_id == bindparam("participant_id"),
-            *which,
-            or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
-        )
-        .limit(1)
-    )
-
-
-@cache
-def revealed_pairs() -> Select[str]:
-    """The pairs of the study `study` with a picture whose name the person `participant_id` was told outside of studies
-    (byte for byte the same one)."""
-    told = (
-        select(SamePicture.media_sha256)
-        .join(BallotRow, BallotRow.comparison_id == SamePicture.comparison_id)
-        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
-        .outerjoin(AssignmentRow, AssignmentRow.ballot_id == BallotRow.id)
-        .where(
-            BallotRow.participant_id == bindparam("participant_id"),
-            AssignmentRow.ballot_id.is_(None),
-            or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
-        )
-    )
-    sides = (StudyPairRow.first_generation_id, StudyPairRow.second_generation_id)
-    return (
-        select(StudyPairRow.id)
-        .join(GenerationRow, or_(*(GenerationRow.id == side for side in sides)))
-        .where(StudyPairRow.study == bindparam("study"), GenerationRow.media_sha256.in_(told))
-    )
-
-
-@cache
-def generations_of() -> Select[str, str, str, str, str]:
-    """Id, variant, prompt, modality and sha256 of the generations of the comparison `comparison_id`."""
-    made = GenerationRow
-    columns = (made.id, made.variant, made.prompt, made.modality, made.media_sha256)
-    made_together = GenerationRow.comparison_id == bindparam("comparison_id")
-    return select(*columns).where(made_together).order_by(GenerationRow.id)
-
-
 def outcomes(
     dimension: TallyDimension,
     *per: Any,
@@ -194,10 +91,11 @@ def outcomes(
     modality: str | None = None,
     blind_only: bool = True,
     study: WhichVotes = None,
+    of: Literal["variant", "contender"] = "variant",
 ) -> Select[Any]:
-    """(*per, variant_a, variant_b, wins_a, wins_b, ties, both_bad, left_wins) of the votes that count, from the count
-    table alone: the cost does not depend on how many votes there are."""
-    pair = (TallyRow.variant_a, TallyRow.variant_b)
+    """(*per, a, b, wins_a, wins_b, ties, both_bad, left_wins) of the votes that count, a and b being variants or
+    contenders, from the count table alone: the cost does not depend on how many votes there are."""
+    pair = (getattr(TallyRow, f"{of}_a"), getattr(TallyRow, f"{of}_b"))
     sums = [func.sum(getattr(TallyRow, name)).label(name) for name in OUTCOMES]
     return (
         select(*per, *pair, *sums)
@@ -240,10 +138,9 @@ def modalities(family: str | None, study: WhichVotes = None) -> Select[str]:
 def drop_reason(blind_only: bool) -> ColumnElement[str | None]:
     """Which of DROP_REASONS keeps a vote out of training, NULL for a usable pair."""
     return case(
-        (VoteRow.flag.is_not(None), "flagged"),
-        (VoteRow.kind != "normal", "repeat_or_check"),
+        *((reason.in_sql, reason.name) for reason in LEFT_OUT),
         *([(VoteRow.blind.is_(False), "not_blind")] if blind_only else []),
-        (VoteRow.choice.in_(("skip", "tie", "both_bad")), VoteRow.choice),
+        (VoteRow.choice.in_(("tie", "both_bad")), VoteRow.choice),
         (or_(LeftRow.latents_shape.is_(None), RightRow.latents_shape.is_(None)), "missing_latents"),
         (LeftRow.latents_shape != RightRow.latents_shape, "different_shapes"),
         else_=None,

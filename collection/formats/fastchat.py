@@ -22,6 +22,7 @@ from collection.formats.foreign import Importable, LeftOut, UnusableError, compa
 from collection.media.stores import Media
 from collection.texts import json_entries
 from collection.types import Choice, ExportedVote, StoredBallot, StoredVote
+from collection.votes.which_count import counts
 
 FAMILY: Final = "fastchat"
 TYPES: Final[dict[Choice, str]] = {
@@ -50,7 +51,7 @@ def write_fastchat(votes: Iterable[ExportedVote], media: Media, path: Path) -> i
     written = 0
     with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         for vote in votes:
-            if vote.counts:
+            if counts(vote):
                 file.write(json.dumps(_line(vote), ensure_ascii=False) + "\n")
                 written += 1
     return written

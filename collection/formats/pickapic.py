@@ -25,6 +25,7 @@ from collection.errors import InputError
 from collection.files import replacing
 from collection.media.stores import Media
 from collection.types import ExportedVote
+from collection.votes.which_count import counts
 
 ROWS_PER_GROUP: Final = 200
 CLIP_FRAMES: Final = 4
@@ -134,7 +135,7 @@ class _Table:
 def _rows(vote: ExportedVote, media: Media, reverse: bool) -> list[Row]:
     choice = vote.vote.choice
     decided = choice in ("left", "right")
-    if not vote.counts or not vote.ballot.blind or vote.left.modality == "text" or (reverse and not decided):
+    if not counts(vote) or not vote.ballot.blind or vote.left.modality == "text" or (reverse and not decided):
         return []
     label_0 = (float(choice == "left") if decided else 0.5) if not reverse else float(choice == "right")
     models = [f"{generation.family}/{generation.variant}" for generation in (vote.left, vote.right)]

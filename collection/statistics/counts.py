@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -57,7 +57,8 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Votes:
-    """The same votes counted twice; contenders in the order of their code points."""
+    """The same votes counted twice; contenders in the order of their code points. On each pair one of them is
+    always the first."""
 
     contenders: tuple[str, ...]
     by_person: Cells
@@ -75,6 +76,16 @@ class Votes:
         """As if one person had cast all these votes on one prompt."""
         rows = [("", *count, 0) for count in counts]
         return cls.of(rows, rows)
+
+    def renamed(self, names: Mapping[str, str]) -> Votes:
+        """With contenders called as `names` says; those that get one name are counted as one."""
+        kept = sorted({names[name] for name in self.contenders})
+        places = np.array([kept.index(names[name]) for name in self.contenders], int)
+        tables = (
+            Cells(table.cluster, places[table.first], places[table.second], table.outcomes)
+            for table in (self.by_person, self.by_prompt)
+        )
+        return Votes(tuple(kept), *tables)
 
     def where(self, person_rows: np.ndarray, prompt_rows: np.ndarray) -> Votes:
         """The votes in these rows of both tables."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ Z_POWER: Final = 0.8416212335729143  # 80% power
 LEAST_VOTES: Final = 10  # below, no advice
 MOST_VOTES: Final = 1_000_000  # beyond this "how many more" is no advice
 ALIKE: Final = 0.05  # as good as equal: within this of one half
-TIE_VARIANCE: Final = 0.25  # of a vote told as 1, 1/2 or 0, in units of one that is 1 or 0
+EVEN_VARIANCE: Final = 0.25  # of a vote that is 1 or 0 with equal chances
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,15 @@ class WinRate:
     missing: str = ""
     variance: float | None = None
     df: float | None = None
+    contender_a: str = ""
+    contender_b: str = ""
+
+    def turned(self) -> WinRate:
+        """The same, told from variant_b."""
+        low, high = (None if bound is None else 1 - bound for bound in (self.high, self.low))
+        names = (self.variant_b, self.variant_a)
+        turned = replace(self, contender_a=self.contender_b, contender_b=self.contender_a, rate=1 - self.rate)
+        return replace(turned, variant_a=names[0], variant_b=names[1], low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ class Power:
     variant_b: str
     more: int | None
     missing: str = ""
+    contender_a: str = ""
+    contender_b: str = ""
 
 
 def wilson_interval(successes: float, total: float, quantile: float = Z_95) -> tuple[float, float]:
@@ -96,15 +107,14 @@ def _win_rate(a: str, b: str, ours: Votes) -> WinRate:
     )
     independent = _vote_variance(counts) / total
     spread = two_way(people, prompts, independent)
-    known = {"people": len(people.share), "prompts": len(prompts.share)}
-    missing = still_missing(people=known["people"])
-    if missing:
-        return WinRate(a, b, rate, None, None, round(total), missing=missing, **known)
+    known = WinRate(a, b, rate, None, None, round(total), people=len(people.share), prompts=len(prompts.share))
+    if missing := still_missing(people=known.people):
+        return replace(known, missing=missing)
     worth, spread = _worth(counts, spread, people, prompts)
     effect = spread.variance / independent if independent > 0 else total / worth
     low, high = wilson_interval(rate * worth, worth, spread.t)
-    sureness = {"variance": spread.variance, "df": spread.df}
-    return WinRate(a, b, rate, low, high, round(total), max(1.0, effect), **known, **sureness)  # type: ignore[arg-type]
+    sure = replace(known, low=low, high=high, variance=spread.variance, df=spread.df)
+    return replace(sure, design_effect=max(1.0, effect))
 
 
 def still_missing(*, people: int, votes: int = LEAST_VOTES) -> str:
@@ -171,23 +181,24 @@ def _left_share(table: Cells, decided: np.ndarray) -> Clustered | None:
 
 def power(rates: Sequence[WinRate]) -> list[Power]:
     """How many more votes each pair needs; what the interval says decides, so that both say the same."""
-    return [_power(rate) for rate in rates]
+    return [Power(rate.variant_a, rate.variant_b, *_more(rate), rate.contender_a, rate.contender_b) for rate in rates]
 
 
-def _power(rate: WinRate) -> Power:
+def _more(rate: WinRate) -> tuple[int | None, str]:
+    """How many more votes, and what is missing."""
     missing = still_missing(people=rate.people, votes=rate.votes)
     if missing or rate.low is None or rate.high is None or rate.variance is None or rate.df is None:
-        return Power(rate.variant_a, rate.variant_b, None, missing)
+        return None, missing
     if not rate.low <= 0.5 <= rate.high:
-        return Power(rate.variant_a, rate.variant_b, 0)
+        return 0, ""
     distance, t = abs(rate.rate - 0.5), Spread(rate.variance, rate.df).t
     # The interval is Wilson's, whose width at one half is that of the variance there.
-    at_half = rate.variance * TIE_VARIANCE / max(rate.rate * (1 - rate.rate), 1e-12)
+    at_half = rate.variance * EVEN_VARIANCE / max(rate.rate * (1 - rate.rate), 1e-12)
     wanted = (t * math.sqrt(at_half) + Z_POWER * math.sqrt(rate.variance)) ** 2 * rate.votes
     if distance > 0 and wanted / distance**2 <= MOST_VOTES:
-        return Power(rate.variant_a, rate.variant_b, max(1, math.ceil(wanted / distance**2) - rate.votes))
+        return max(1, math.ceil(wanted / distance**2) - rate.votes), ""
     alike = rate.low >= 0.5 - ALIKE and rate.high <= 0.5 + ALIKE
-    return Power(rate.variant_a, rate.variant_b, None, "" if alike else _until_seen(wanted, rate.votes))
+    return None, "" if alike else _until_seen(wanted, rate.votes)
 
 
 def _until_seen(wanted: float, votes: int) -> str:

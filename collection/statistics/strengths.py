@@ -32,7 +32,7 @@ UNDECIDED: Final = "votes that prefer one side"
 
 @dataclass(frozen=True)
 class Rating:
-    """A variant's strength in Elo points (+400 = ten times the odds, mean 1000 in its group), with its 95% interval.
+    """A contender's strength in Elo points (+400 = ten times the odds, mean 1000 in its group), with its 95% interval.
 
     Points of different groups cannot be compared: nothing connects them. low and high are None where `missing` says
     what an interval still needs.
@@ -45,6 +45,7 @@ class Rating:
     group: int = 0
     votes: int = 0
     missing: str = ""
+    contender: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +189,7 @@ def _of_two(votes: Votes, fit: Fit, place: int) -> tuple[float, float]:
     assert rate.low is not None  # whoever asks has seen that people and votes are enough
     assert rate.high is not None
     low, high = (_gap(share, fit.log_nu) / 2 for share in (rate.low, rate.high))
-    return (low, high) if place == 0 else (-high, -low)
+    return (low, high) if rate.variant_a == votes.contenders[fit.members[place]] else (-high, -low)
 
 
 def _gap(score: float, log_nu: float) -> float:

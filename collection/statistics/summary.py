@@ -1,12 +1,12 @@
-"""The summary that the Results page and `python -m collection stats` show: the Store's counts through statistics."""
+"""The summary that the Results page and `python -m collection stats` show: the Store's counts through statistics.
+report.py tells it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
 from typing import Any, Final
 
 from collection.statistics.agreement import agreement
@@ -15,6 +15,7 @@ from collection.statistics.rates import PositionBias, Power, WinRate, position_b
 from collection.statistics.strengths import Rating, ratings, tie_chance
 from collection.store import Store
 from collection.types import Totals, VoteCount, WhichVotes
+from collection.votes.contenders import Contender, differences, pooled
 
 METHODOLOGY: Final = "3"
 """Which rules made the numbers; raised whenever the same votes would give others. 1: ties as half wins in the
@@ -36,10 +37,28 @@ class PromptScore:
 
 
 @dataclass(frozen=True)
+class VersionStep:
+    """How one version of a variant did against an opponent; `version` is the id of the adapter that is new in it."""
+
+    variant: str
+    contender: str
+    version: str | None
+    against: str
+    contender_against: str
+    first_made_at: datetime
+    rate: float
+    low: float | None
+    high: float | None
+    votes: int
+    missing: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """What the blind votes say so far; None where there is nothing to say it from.
 
-    totals count the votes that were not blind too. by_prompt holds every comparison's counts.
+    totals count the votes that were not blind too. Numbers are of contenders, each for itself: see contenders.py.
+    pooled: what was counted together because somebody asked for it.
     """
 
     totals: Totals
@@ -54,6 +73,14 @@ class Summary:
     best_prompts: list[PromptScore] = field(default_factory=list)
     worst_prompts: list[PromptScore] = field(default_factory=list)
     methodology: str = METHODOLOGY
+    contenders: list[Contender] = field(default_factory=list)
+    progress: list[VersionStep] = field(default_factory=list)
+    pooled: list[str] = field(default_factory=list)
+
+    def called(self, variant: str, contender: str) -> str:
+        """`variant` as people call it, with what tells the contender from others of the same variant."""
+        told = next((one.name for one in self.contenders if one.id == contender), "")
+        return f"{variant} ({told})" if told else variant
 
 
 def summarise(
@@ -61,33 +88,93 @@ def summarise(
     family: str | None = None,
     modality: str | None = None,
     study: WhichVotes = None,
+    pool: Collection[str] = (),
 ) -> Summary:
-    """The blind votes on a family and modality, or of a study (None: all).
+    """The blind votes on a family and modality, or of a study (None: all), each contender for itself but for what
+    `pool`, some of contenders.POOLS, counts together.
 
     Reads the count tables only: it costs the same for a thousand votes and for a million.
     """
     scope: dict[str, Any] = {"family": family, "modality": modality, "study": study}
-    votes = store.votes_for_statistics(**scope)
+    votes, by_category = store.votes_for_statistics(**scope)
+    counted = {one.id: pooled(one, pool) for one in store.contenders(votes.contenders).values()}
+    names = {one: kept.id for one, kept in counted.items()}
+    contenders = _told_apart(counted.values())
     by_comparison = store.vote_counts_by_comparison(**scope)
-    rates = win_rates(votes)
+    votes = votes.renamed(names)
+    rates = _rates(votes, contenders)
     best, worst = extremes(by_comparison)
     prompts = store.prompts_of({score.comparison_id for score in (*best, *worst)})
     return Summary(
         totals=store.totals(**scope),
         win_rates=rates,
-        ratings=ratings(votes),
+        ratings=[
+            replace(rating, variant=contenders[rating.variant].variant, contender=rating.variant)
+            for rating in ratings(votes)
+        ],
         position_bias=position_bias(votes),
         agreement=agreement(count for counts in by_comparison.values() for count in counts),
         tie_chance=tie_chance(votes),
         power=power(rates),
-        by_category={
-            category: win_rates(Votes.of_counts(ours))
-            for category, ours in store.vote_counts_by_category(**scope).items()
-        },
+        by_category={name: _rates(ours.renamed(names), contenders) for name, ours in by_category.items()},
         by_hour=store.votes_by_hour(**scope),
         best_prompts=[replace(score, prompt=prompts[score.comparison_id]) for score in best],
         worst_prompts=[replace(score, prompt=prompts[score.comparison_id]) for score in worst],
+        contenders=list(contenders.values()),
+        progress=version_steps(rates, contenders),
+        pooled=sorted(pool),
     )
+
+
+def _told_apart(contenders: Iterable[Contender]) -> dict[str, Contender]:
+    """id -> contender, of those that are counted as one the earliest, with what tells each from the others."""
+    found: dict[str, Contender] = {}
+    for one in sorted(contenders, key=lambda one: (one.variant, one.first_made_at, one.id)):
+        found.setdefault(one.id, one)
+    names = differences(list(found.values()))
+    return {one.id: replace(one, name=names[one.id]) for one in found.values()}
+
+
+def _rates(votes: Votes, contenders: Mapping[str, Contender]) -> list[WinRate]:
+    """The win rates under the variants' names, in their order; of the same pair those with the most votes first."""
+    rates = [
+        replace(
+            rate,
+            variant_a=contenders[rate.variant_a].variant,
+            variant_b=contenders[rate.variant_b].variant,
+            contender_a=rate.variant_a,
+            contender_b=rate.variant_b,
+        )
+        for rate in win_rates(votes)
+    ]
+    return sorted(rates, key=lambda rate: (rate.variant_a, rate.variant_b, -rate.votes, rate.contender_a))
+
+
+def version_steps(rates: Sequence[WinRate], contenders: Mapping[str, Contender]) -> list[VersionStep]:
+    """How each new version did against the same opponent with the same settings, in the order in which they were made;
+    only where there was more than one."""
+    alike: dict[tuple[str, str], list[WinRate]] = defaultdict(list)
+    for rate in rates:
+        sides = (contenders[rate.contender_a], contenders[rate.contender_b])
+        alike[pooled(sides[0], ["versions"]).id, pooled(sides[1], ["versions"]).id].append(rate)
+    found = []
+    for same in alike.values():
+        changes = [len({getattr(rate, side) for rate in same}) for side in ("contender_a", "contender_b")]
+        if max(changes) > 1:
+            steps = (_step(rate, contenders, turned=changes[1] > changes[0]) for rate in same)
+            found += sorted(steps, key=lambda step: step.first_made_at)
+    return found
+
+
+def _step(rate: WinRate, contenders: Mapping[str, Contender], *, turned: bool) -> VersionStep:
+    """`turned` where the second is the one that there are versions of."""
+    told = rate.turned() if turned else rate
+    versions = contenders[told.contender_a].versions
+    sides = (contenders[told.contender_a], contenders[told.contender_b])
+    version = versions.get("negative") or versions.get("aligned")
+    first = max(side.first_made_at for side in sides)
+    bounds = (told.rate, told.low, told.high, told.votes, told.missing)
+    return VersionStep(told.variant_a, told.contender_a, version, told.variant_b, told.contender_b, first, *bounds)
 
 
 def extremes(by_comparison: Mapping[str, Sequence[VoteCount]]) -> tuple[list[PromptScore], list[PromptScore]]:
@@ -110,55 +197,3 @@ def extremes(by_comparison: Mapping[str, Sequence[VoteCount]]) -> tuple[list[Pro
         best += ranked[::-1][:shown]
         worst += ranked[:shown]
     return best, worst
-
-
-def as_text(summary: Summary) -> str:
-    """The summary in lines for a terminal."""
-    totals = summary.totals
-    lines = [
-        f"Votes: {totals.votes} by {totals.participants} participants on {totals.comparisons} comparisons"
-        + (f", the last at {totals.last_vote_at:%Y-%m-%d %H:%M} UTC" if totals.last_vote_at else "")
-    ]
-    if summary.win_rates:
-        lines += ["", "Blind win rates (a tie is half a win; 95% intervals over people and prompts)"]
-    for rate in summary.win_rates:
-        names = f"{rate.variant_a} against {rate.variant_b}"
-        lines.append(f"  {names:<40} {rate.rate:6.1%}  {_interval(rate, '.1%')}, {rate.votes} votes")
-    if summary.ratings:
-        lines += ["", "Bradley-Terry strength in Elo points (95% intervals over people and prompts)"]
-    for before, rating in pairwise([None, *summary.ratings]):
-        assert rating is not None
-        if before is not None and before.group != rating.group:
-            lines.append("  and apart from these, for no votes connect them:")
-        lines.append(f"  {rating.variant:<40} {rating.points:6.0f}  {_interval(rating, '.0f')}")
-    if summary.position_bias is not None:
-        bias = summary.position_bias
-        lines += ["", f"Left side won {bias.left_rate:.1%} {_interval(bias, '.1%')} of {bias.votes} votes"]
-    if summary.agreement is not None:
-        lines.append(f"Agreement between participants (Krippendorff's alpha): {summary.agreement:.2f}")
-    if summary.power:
-        lines += ["", "To tell two variants apart (5%, 80% power, if the rate stays as it is)"]
-    for advice in summary.power:
-        lines.append(f"  {f'{advice.variant_a} against {advice.variant_b}':<40} {_advice(advice)}")
-    lines += ["", f"Methodology {summary.methodology}"]
-    return "\n".join(lines)
-
-
-def _interval(number: WinRate | Rating | PositionBias, form: str) -> str:
-    if number.low is None or number.high is None:
-        return f"(needs {number.missing})"
-    return f"({number.low:{form}} to {number.high:{form}})"
-
-
-def _advice(advice: Power) -> str:
-    if advice.missing:
-        return f"needs {advice.missing}"
-    return {0: "they are told apart", None: "about as good"}.get(advice.more, f"needs {advice.more} more votes")
-
-
-def as_json(summary: Summary) -> dict[str, Any]:
-    """The summary as plain values for `json.dump`."""
-    fields = asdict(summary)
-    last: datetime | None = summary.totals.last_vote_at
-    fields["totals"]["last_vote_at"] = last.isoformat() if last else None
-    return fields

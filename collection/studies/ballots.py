@@ -27,6 +27,7 @@ from collection.studies.assignment import (
 )
 from collection.studies.study_config import StudyPlan
 from collection.types import AssignmentKind, BallotKind, NewBallot, StudyBallot
+from collection.votes import issuable
 from collection.votes.casting import BALLOT_LIFE, issue_ballots
 
 STANDING: Final = and_(VoteRow.ballot_id == AssignmentRow.ballot_id, VoteRow.withdrawn.is_(False))
@@ -140,7 +141,7 @@ def _least_voted(
     rows = session.execute(_unfinished_pairs(), {"study": plan.name, "votes_per_pair": plan.votes_per_pair}).all()
     waiting = Counter(session.scalars(_open_questions(), {"study": plan.name, "since": now() - OPEN_FOR}))
     theirs = {"study": plan.name, "participant_id": enrolled.participant_id}
-    seen = {ballot.pair_id for ballot in asked} | set(session.scalars(sql.revealed_pairs(), theirs))
+    seen = {ballot.pair_id for ballot in asked} | set(session.scalars(issuable.revealed_pairs(), theirs))
     candidates = [
         Candidate(pair_id, item_id, votes, waiting[pair_id]) for pair_id, item_id, votes in rows if pair_id not in seen
     ]

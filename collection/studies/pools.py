@@ -14,8 +14,9 @@ from collection.database.faults import patient
 from collection.database.models import EnrolmentRow, FaultRow, GenerationRow, StudyItemRow, StudyPairRow, StudyRow, now
 from collection.errors import InputError
 from collection.studies.assignment import Item
+from collection.studies.beginnings import Beginning, beginning_of, find_beginning, with_more
 from collection.studies.study_config import StudyPlan, plan_as_json, plan_of
-from collection.types import Generation, Role, StudyItem, StudyProgress
+from collection.types import ROLES, Generation, Role, StudyItem, StudyProgress
 from collection.votes.comparisons import note_comparisons
 
 PAIRS_PER_ITEM: Final = 1000  # room for pair numbers
@@ -88,8 +89,11 @@ class StudyPools(Database):
             return [StudyItem(row.id, study, row.number, cast(Any, row.kind), row.prompt, row.seed) for row in rows]
 
     @patient(repeatable=False)
-    def fill_item(self, item_id: str, generations: Sequence[Generation]) -> bool:
+    def fill_item(self, item_id: str, generations: Sequence[Generation], base_sha256: str | None = None) -> bool:
         """Keeps an item's pictures and makes the pairs that people are asked about, all or nothing.
+
+        base_sha256: of the base model that made them. With a study's first pictures it is kept what they were made
+        with; InputError for others that were made with something else.
 
         Every two generations make a pair; of a training or check item the first generation is the better one.
         False, and nothing is kept, when another process filled the item meanwhile.
@@ -102,6 +106,7 @@ class StudyPools(Database):
                 raise InputError(f"There is no study item {item_id!r}; it may belong to another database.")
             if item.comparison_id is not None:
                 return False
+            _begin(session, item.study, beginning_of(generations, base_sha256))
             rows = [GenerationRow.from_record(generation) for generation in generations]
             item.comparison_id = rows[0].comparison_id
             session.add_all(rows)
@@ -109,22 +114,16 @@ class StudyPools(Database):
             session.add_all(_pairs(item, rows))
         return True
 
+    def study_beginning(self, study: str) -> Beginning | None:
+        """What the study's pictures are made with; None before the first."""
+        with self.reading() as session:
+            return find_beginning(session, find_study(session, study))
+
     def study_versions(self, study: str) -> dict[Role, tuple[str, str]]:
         """role -> (id, sha256) of the adapters that the study's pictures are made with; empty before the first."""
-        with self.reading() as session:
-            made = session.scalar(
-                select(GenerationRow)
-                .join(StudyItemRow, StudyItemRow.comparison_id == GenerationRow.comparison_id)
-                .where(StudyItemRow.study == study)
-                .limit(1)
-            )
-            if made is None:
-                return {}
-            found: tuple[tuple[Role, str | None, str | None], ...] = (
-                ("aligned", made.aligned_id, made.aligned_sha256),
-                ("negative", made.negative_id, made.negative_sha256),
-            )
-            return {role: (identity, sha256) for role, identity, sha256 in found if identity and sha256}
+        began = self.study_beginning(study)
+        makers = list(began["variants"].values()) if began else []
+        return {role: (pair[0], pair[1]) for role in ROLES for maker in makers[:1] if (pair := maker[role])}
 
     def study_progress(self, name: str | None = None) -> list[StudyProgress]:
         """How far each study (or one of them) is, newest first."""
@@ -142,6 +141,14 @@ def find_study(session: Session, name: str, lock: bool = False) -> StudyRow:
     if row is None:
         raise InputError(f"There is no study {name!r}; `python -m collection study list` shows them.")
     return row
+
+
+def _begin(session: Session, study: str, now: Beginning) -> None:
+    """Keeps what a study's first pictures were made with; InputError for something else afterwards."""
+    row = find_study(session, study, lock=True)  # processes that fill it at once take turns
+    began = with_more(study, find_beginning(session, row), now)
+    if row.began_with != began:
+        row.began_with = began
 
 
 def find_plan(session: Session, name: str) -> StudyPlan:

@@ -1,7 +1,7 @@
 """Count tables: every vote that counts is counted when it is given, so that results never read the votes themselves.
 
-A vote counts when it answers a normal ballot on two different variants, chose something, was not taken back and is not
-flagged. `counted` is the only place where counts change; whoever changes people's votes does it inside:
+Which votes count: see which_count.py; what they are about: contenders.py. `counted` is the only place where counts
+change; whoever changes people's votes does it inside:
 
     with counted(session, [participant_id], study=study):
         ...  # insert, update or delete votes of these people in this study, and no others
@@ -37,20 +37,29 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from collection.database.dialects import HourOf, InCodePoints, insert_or_change
-from collection.database.models import AssignmentRow, BallotRow, ParticipantRow, StudyPairRow, TallyRow, VoteRow
-from collection.types import TALLY_DIMENSIONS, TallyDimension
-
-COUNTS: Final[tuple[ColumnElement[bool], ...]] = (
-    VoteRow.kind == "normal",
-    VoteRow.withdrawn.is_(False),
-    VoteRow.flag.is_(None),
-    VoteRow.choice != "skip",
-    VoteRow.left_variant != VoteRow.right_variant,
+from collection.database.models import (
+    AssignmentRow,
+    BallotRow,
+    GenerationRow,
+    ParticipantRow,
+    StudyItemRow,
+    StudyPairRow,
+    TallyRow,
+    VoteRow,
 )
-KEYS: Final = ("dimension", "key", "study", "family", "modality", "blind", "variant_a", "variant_b")
+from collection.types import TALLY_DIMENSIONS, TallyDimension
+from collection.votes.which_count import COUNTS
+
+LeftRow = aliased(GenerationRow, name="left_generation")
+RightRow = aliased(GenerationRow, name="right_generation")
+
+KEYS: Final = (
+    *("dimension", "key", "study", "family", "modality", "blind", "category"),
+    *("variant_a", "variant_b", "contender_a", "contender_b"),
+)
 OUTCOMES: Final = ("wins_a", "wins_b", "ties", "both_bad", "left_wins")
 DIMENSION_KEYS: Final[dict[TallyDimension, Any]] = {
     "participant": VoteRow.participant_id,
@@ -225,13 +234,18 @@ def _add_tallies(dialect: str) -> Executable:
 def _tally_rows_of(dimension: TallyDimension) -> Select[Any]:
     in_order = InCodePoints(VoteRow.left_variant) < InCodePoints(VoteRow.right_variant)
     left, right = VoteRow.choice == "left", VoteRow.choice == "right"
+    of_comparison = select(StudyItemRow.category).where(StudyItemRow.comparison_id == BallotRow.comparison_id)
+    category = literal("") if dimension == "hour" else func.coalesce(of_comparison.limit(1).scalar_subquery(), "")
     keys = (
         literal(dimension).label("dimension"),
         DIMENSION_KEYS[dimension].label("key"),
         func.coalesce(VoteRow.study, "").label("study"),
         *(VoteRow.family, VoteRow.modality, VoteRow.blind),
+        category.label("category"),
         case((in_order, VoteRow.left_variant), else_=VoteRow.right_variant).label("variant_a"),
         case((in_order, VoteRow.right_variant), else_=VoteRow.left_variant).label("variant_b"),
+        case((in_order, LeftRow.contender), else_=RightRow.contender).label("contender_a"),
+        case((in_order, RightRow.contender), else_=LeftRow.contender).label("contender_b"),
     )
     outcomes = (
         _how_many(or_(and_(left, in_order), and_(right, ~in_order))).label("wins_a"),
@@ -243,6 +257,8 @@ def _tally_rows_of(dimension: TallyDimension) -> Select[Any]:
     return (
         select(*keys, *outcomes)
         .join(BallotRow, VoteRow.ballot_id == BallotRow.id)
+        .join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+        .join(RightRow, BallotRow.right_generation_id == RightRow.id)
         .where(*COUNTS)
         .group_by(text(", ".join(str(place) for place in range(2, len(keys) + 1))))
     )

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 
 from collection.database import sql
 from collection.database.connection import Database
-from collection.database.models import GenerationRow, StudyItemRow, TallyRow, VoteRow, unpack_latents
+from collection.database.models import GenerationRow, TallyRow, VoteRow, unpack_latents
 from collection.statistics.counts import Votes
 from collection.types import PreferencePairs, PreferenceRecord, Totals, VoteCount, WhichVotes
+from collection.votes.contenders import TRAITS, Contender, traits_of
 
 ROWS_AT_ONCE: Final = 1000
 
@@ -63,29 +64,42 @@ class Results(Database):
         self,
         family: str | None = None,
         modality: str | None = None,
-        blind_only: bool = True,
         study: WhichVotes = None,
-    ) -> Votes:
-        """The same by person and by prompt: what an interval over both needs."""
-        scope: dict[str, Any] = {"family": family, "modality": modality, "blind_only": blind_only, "study": study}
-        by_person = sql.outcomes("participant", TallyRow.key, **scope).order_by(None)
-        by_prompt = sql.outcomes("comparison", sql.prompt_of(TallyRow.key), **scope).order_by(None)
+    ) -> tuple[Votes, dict[str, Votes]]:
+        """The blind ones per contender, by person and by prompt: what an interval over both needs. All of them, and
+        those of each category of studies' prompts ("" for what no study asked about)."""
+        scope: dict[str, Any] = {"family": family, "modality": modality, "study": study, "of": "contender"}
+        per = {"participant": TallyRow.key, "comparison": sql.prompt_of(TallyRow.key)}
+        tables: list[dict[str, list[Any]]] = []
         with self.reading() as session:
-            return Votes.of(_stream(session, by_person), _stream(session, by_prompt))
+            for dimension, cluster in per.items():
+                rows: dict[str, list[Any]] = defaultdict(list)
+                statement = sql.outcomes(cast(Any, dimension), TallyRow.category, cluster, **scope).order_by(None)
+                for category, *row in _stream(session, statement):
+                    rows[category].append(row)
+                tables.append(rows)
+        together = Votes.of(*(list(chain.from_iterable(rows.values())) for rows in tables))
+        return together, {category: Votes.of(*(rows[category] for rows in tables)) for category in sorted(tables[0])}
+
+    def contenders(self, ids: Collection[str]) -> dict[str, Contender]:
+        """What these contenders are, by the first picture that was made of each."""
+        made = GenerationRow
+        columns = [getattr(made, name) for name in (*TRAITS, "aligned_id", "negative_id", "created_at")]
+        found = {}
+        with self.reading() as session:
+            for identity in ids:
+                first = select(*columns).where(made.contender == identity).order_by(made.created_at).limit(1)
+                row = dict(session.execute(first).mappings().one())
+                traits = traits_of(row)
+                versions = {role: row[f"{role}_id"] for role in ("aligned", "negative") if f"{role}_sha256" in traits}
+                found[identity] = Contender(identity, row["variant"], traits, versions, row["created_at"])
+        return found
 
     def vote_counts_by_comparison(
         self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
     ) -> dict[str, list[VoteCount]]:
         """The same per comparison (one prompt and seed), blind votes only: what `statistics.agreement` needs."""
         return self._grouped(sql.outcomes("comparison", TallyRow.key, family=family, modality=modality, study=study))
-
-    def vote_counts_by_category(
-        self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
-    ) -> dict[str, list[VoteCount]]:
-        """The same per category of a study's prompts; "" for what no study asked about."""
-        category = func.coalesce(StudyItemRow.category, "")
-        rows = sql.outcomes("comparison", category, family=family, modality=modality, study=study)
-        return self._grouped(rows.outerjoin(StudyItemRow, StudyItemRow.comparison_id == TallyRow.key))
 
     def vote_counts_by_prompt(
         self, family: str | None = None, modality: str | None = None, study: WhichVotes = None

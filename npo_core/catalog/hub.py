@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from npo_core.catalog.adapter_files import ADAPTER_FILE_NAME, PEFT_FILE_NAME, locate_adapter, weight_files
 from npo_core.catalog.families import ModelFamily
-from npo_core.catalog.references import find, on_hub, split
+from npo_core.catalog.references import find, locate, on_hub, split
 from npo_core.errors import InputError
 
 Kind = Literal["pipeline", "component", "weights"]
@@ -83,6 +83,18 @@ def is_here(need: Need) -> bool:
         return bool(weight_files(locate_adapter(path)))
     except InputError:
         return False
+
+
+def files_of(need: Need) -> dict[str, Path]:
+    """The files of a pipeline or a component that are loaded, by their names in it: configurations, and each weight in
+    one precision. InputError where it is not on this machine."""
+    root = locate(need.reference)
+    parts = _components(root, need.without) if need.kind == "pipeline" else [""]
+    found: dict[str, Path] = {}
+    for part in parts:
+        names = [path.name for path in (root / part).iterdir() if path.is_file()] if (root / part).is_dir() else []
+        found |= {f"{part}/{name}": root / part / name for name in _one_of_each(names, "")}
+    return found
 
 
 def _components(folder: Path, without: Sequence[str] = ()) -> list[str]:

@@ -74,12 +74,13 @@ class ShownComparisons:
         if not pairs or len(ballots) < len(pairs):
             return None
         order = panel_order(ballots)
+        workbench = self._store.is_workbench(comparison_id)
         shown = Shown(
             participant_id,
             order,
             [made[generation_id].media_sha256 for generation_id in order],
-            workbench=self._store.is_workbench(comparison_id),
-            blind=all(ballot.blind for ballot in ballots),
+            workbench=workbench,
+            blind=not workbench and len(issued) == len(pairs),
             ballot_ids=[ballot.ballot_id for ballot in ballots_in_order(ballots, order)],
         )
         return self.remember(comparison_id, shown)

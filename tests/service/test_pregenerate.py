@@ -5,22 +5,30 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
+from sqlalchemy import update
 
+from collection.database.models import StudyRow
+from collection.errors import InputError as CollectionInputError
 from collection.store import Store
 from collection.studies.assignment import plan_items
 from collection.studies.prompts import Prompt
 from collection.studies.study_config import StudyPlan
-from npo_core.errors import FlaggedError, InputError
+from npo_core.catalog.families import ModelFamily
+from npo_core.errors import FlaggedError
 from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media.files import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, mp4_bytes, open_clip, open_image
 from service.arena.attention_checks import degraded
-from service.pregenerate import main, pregenerate
+from service.errors import INPUT_ERRORS, InputError
+from service.pregenerate import main, pregenerate, records_of, request_of
 from service.services import Services
-from tests.service.helpers import register
+from tests.service.helpers import make_services, register
+from tests.tiny import tiny_adapter, tiny_family
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = [Prompt("a red apple"), Prompt("a cat")]
@@ -64,11 +72,11 @@ def test_a_stopped_run_goes_on_where_it_was_and_processes_share_the_items(
     fill: Callable[..., bool] = services.store.fill_item
     filled: list[str] = []
 
-    def killed_at_the_third(item_id: str, generations: object) -> bool:
+    def killed_at_the_third(item_id: str, *made: object) -> bool:
         if len(filled) == 2:
             raise KeyboardInterrupt
         filled.append(item_id)
-        return fill(item_id, generations)
+        return fill(item_id, *made)
 
     monkeypatch.setattr(services.store, "fill_item", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -92,6 +100,67 @@ def test_a_study_keeps_the_versions_it_began_with(services: Services, tmp_path: 
     with services.store.reading() as session:
         used = session.connection().exec_driver_sql("SELECT DISTINCT negative_id FROM generations").scalars().all()
     assert used == [before.id]
+
+
+def change_unet(folder: Path) -> None:
+    """Another base in the place of the one that was there."""
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name] + 1}, file)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda family: replace(family, steps=family.steps + 1), "began with steps 3, and .* with 4"),
+        (lambda family: replace(family, beta=0.25), "began with beta 1.0, and .* with 0.25"),
+        (lambda family: change_unet(Path(family.base)) or family, "began with the base model"),
+        (lambda family: tiny_adapter(Path(family.negative), "negative", seed=9) and family, "is not the one that"),
+    ],
+)
+def test_a_half_filled_study_goes_on_with_what_it_began_with_or_not_at_all(
+    change: Callable[[ModelFamily], ModelFamily], words: str, tmp_path: Path
+) -> None:
+    family = tiny_family(tmp_path / "weights")
+    services = make_services(tmp_path, family)
+    store = services.store
+    make_study(store)
+    assert pregenerate(store, services.generator, "pilot", share=(0, 2)) == 3
+    began = store.study_beginning("pilot")
+    assert began is not None
+    for maker in began["variants"].values():
+        assert (maker["steps"], maker["negative"][0]) == (family.steps, "tiny-negative")
+    other = Generator(change(family), device="cpu")
+    with pytest.raises(INPUT_ERRORS, match=words):
+        pregenerate(store, other, "pilot", share=(1, 2))
+    assert len(store.items_to_fill("pilot")) == 3
+    assert store.study_beginning("pilot") == began
+
+
+def test_a_study_that_began_before_this_was_kept_goes_on_with_what_its_pictures_tell(services: Services) -> None:
+    store = services.store
+    make_study(store, generation={"steps": 1})
+    pregenerate(store, services.generator, "pilot", share=(0, 2))
+    with store.writing() as session:
+        session.execute(update(StudyRow).values(began_with=None))
+    item = store.items_to_fill("pilot")[0]
+    made = services.generator.generate(replace(request_of(item, store.study_plan("pilot")), steps=2))
+    with pytest.raises(CollectionInputError, match=r"began with steps 1, and .* with 2"):
+        store.fill_item(item.id, records_of(item, made))
+    assert pregenerate(store, services.generator, "pilot") == 3
+    began = store.study_beginning("pilot")
+    assert began is not None
+    assert began["base"] is not None
+
+
+def test_a_study_is_not_made_with_another_adapter_than_the_one_in_use(services: Services, tmp_path: Path) -> None:
+    make_study(services.store, generation={"steps": 1})
+    lost = register(services, tmp_path, "negative", 11, "lost")
+    Path(lost.path).unlink()
+    with pytest.raises(InputError, match=r"A study is made with what is in use.*adapters rollback"):
+        pregenerate(services.store, services.generator, "pilot")
+    assert services.store.study_beginning("pilot") is None
 
 
 def test_a_study_of_clips_is_made_with_the_adapters_in_use_for_clips_and_keeps_them(

@@ -17,7 +17,7 @@ from collection.store import Store
 from collection.types import AdapterRecord, TrainingRun
 from npo_core.catalog.families import ModelFamily
 from npo_core.errors import InputError
-from npo_core.threads import settle_threads
+from npo_core.process import settle
 from train.engine.config import TrainConfig
 from train.engine.records import prepare_folder
 
@@ -54,7 +54,7 @@ def _remarks_shown() -> Iterator[None]:
 
 def exit_status_of(command: Callable[[], None]) -> int:
     """Runs `command`; 2 and one sentence for wrong input, 130 for Ctrl+C, 0 when it is done."""
-    settle_threads()
+    settle()
     try:
         with _remarks_shown():
             command()

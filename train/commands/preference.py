@@ -156,7 +156,6 @@ def _describe(
     held_out: Sequence[PreferencePair],
 ) -> tuple[str, ...]:
     """What will be trained on, as a few lines for a person."""
-    dropped = ", ".join(f"{count} {reason}" for reason, count in found.dropped.items() if count) or "none"
     prompts = len({pair.prompt for pair in pairs})
     passes = config.max_train_steps * config.batch_size / len(pairs)
     if config.through_guidance is not None:
@@ -164,11 +163,12 @@ def _describe(
     elif config.role == "negative":
         direction = f"reversed: rejected {'clips' if config.modality == 'video' else 'pictures'} become likelier"
     else:
-        direction = "as picked"
+        direction = "as picked" + (" with their prompts, reversed without" if config.both_signs else "")
     lines = [f"{METHODS[config.role]} for {family.label}: {len(pairs)} pairs on {prompts} prompts, {direction}."]
     if held_out:
         lines.append(f"Held out: {len(held_out)} pairs on other prompts.")
-    lines.append(f"Left out: {dropped} ({TIE_POLICY}).")
+    told = found.told()
+    lines.append(f"{told[0].upper()}{told[1:]} ({TIE_POLICY}).")
     if found.raters == 1:
         lines.append("All picks are of one person: this adapter will learn that person's taste.")
     lines.append(

@@ -39,7 +39,7 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     add("--include-open", action="store_true", help="of the database, also picks made while the names were visible")
     add("--min-votes", type=int, default=1, help="of the database, votes that a pair of pictures needs (%(default)s)")
     add("--min-agreement", type=float, default=0.0, help="share of a pair's votes on one side (any majority)")
-    add("--split", default="train", help="of a data set on the Hub (%(default)s)")
+    add("--split", default="train", help="of a data set in splits, exactly this one (%(default)s)")
     add("--max-pairs", type=int, help="of a data set, use only so many")
     add("--prompts", type=Path, help="with --reward, a text file with one prompt a line")
     add("--reward-margin", type=float, help=f"with --reward, least difference of scores (of {told_margins()})")
@@ -172,10 +172,15 @@ def check_count(found: PairSet, options: argparse.Namespace, store: Store | None
             f"All votes on {options.family} are of one person and {options.min_votes} votes a pair were asked for; "
             "ask others to vote, or lower --min-votes."
         )
+    if count < options.min_pairs and options.dataset:
+        raise InputError(
+            f"{options.dataset} has {count} usable pairs and training wants {options.min_pairs} (there are "
+            f"{found.told()}); give more, mend what was left out, or lower --min-pairs."
+        )
     if count < options.min_pairs:
         raise InputError(
-            f"There are {count} usable picks for {options.family} and training wants {options.min_pairs}; "
-            f"collect {options.min_pairs - count} more or lower --min-pairs."
+            f"There are {count} usable picks for {options.family} and training wants {options.min_pairs}"
+            f"{_seen_instead(found)}; collect {options.min_pairs - count} more or lower --min-pairs."
         )
 
 
@@ -192,6 +197,11 @@ def _check_study(found: PairSet, options: argparse.Namespace, store: Store) -> N
     if count < options.min_pairs:
         raise InputError(
             f"The study {options.study!r} has {count} usable picks for {options.family} and training wants "
-            f"{options.min_pairs}; collect {options.min_pairs - count} more in it, lower --min-pairs, or leave --study "
-            "out to use those of all studies."
+            f"{options.min_pairs}{_seen_instead(found)}; collect {options.min_pairs - count} more in it, lower "
+            "--min-pairs, or leave --study out to use those of all studies."
         )
+
+
+def _seen_instead(found: PairSet) -> str:
+    """What was left out, in brackets, where it explains that there is little: ties and skips go without saying."""
+    return f" ({found.told()})" if not found.pairs or found.dropped.keys() - {"tie", "both_bad", "skip"} else ""

@@ -19,9 +19,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from train.emoji.art import load_art
-from train.emoji.bank import load_bank, token_ids
+from train.emoji.bank import VIEWS_PER_PICTURE, load_bank, token_ids
 from train.emoji.networks import build_scheduler, build_text_encoder, build_tokenizer, build_unet
-from train.emoji.training import Run, diffuse, native_precision
+from train.emoji.training import Batch, Run, diffuse, native_precision
 
 CAPTION_DROPOUT = 0.1
 EMA_DECAY = 0.9995
@@ -57,7 +57,7 @@ class BaseTrainer:
     ) -> None:
         self.device, self.batch_size = art.device, batch_size
         self.tokenizer = build_tokenizer(work / "tokenizer")
-        self.bank = load_bank(work / "bank.pt", art, vae, self.tokenizer, views_per_picture)
+        self.bank = load_bank(work, art, vae, self.tokenizer, views_per_picture)
         self.nothing = token_ids(self.tokenizer, [""]).to(self.device)  # (1, 32)
         torch.manual_seed(0)
         self.unet = cast(Any, build_unet())
@@ -70,17 +70,20 @@ class BaseTrainer:
         )
         self.alphas = build_scheduler().alphas_cumprod.to(self.device)
 
-    def step(self, number: int) -> Tensor:
-        """Mean squared error of the predicted v over the batch of step `number`."""
+    def batch(self, number: int) -> Batch:
+        """What step `number` learns from: latents, tokens, timesteps and noise."""
         chance = torch.Generator(self.device).manual_seed(number)
         uniform = torch.rand((3, self.batch_size), device=self.device, generator=chance)
         rows = (uniform[0] * len(self.bank.latents)).long()
-        clean = self.bank.latents[rows].float()  # (B, 8, 16, 16)
+        clean = self.bank.latents[rows].float()  # (B, 16, 16, 16)
         tokens = torch.where(uniform[1, :, None] < CAPTION_DROPOUT, self.nothing, self.bank.tokens[rows].long())
         # evenly spread timesteps, one from each B-th of the range, so that batches are alike
         spread = (torch.arange(self.batch_size, device=self.device) + uniform[2]) / self.batch_size
         timesteps = (spread * len(self.alphas)).long()
-        noise = torch.randn(clean.shape, device=self.device, generator=chance)
+        return clean, tokens, timesteps, torch.randn(clean.shape, device=self.device, generator=chance)
+
+    def loss(self, clean: Tensor, tokens: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """Mean squared error of the predicted v."""
         noisy, velocity = diffuse(clean, noise, self.alphas[timesteps])
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         with native_precision(self.device):
@@ -107,10 +110,10 @@ def main() -> None:
     parser.add_argument("--art", type=Path, default=Path("data/emoji/art.npz"))
     parser.add_argument("--vae", type=Path, default=Path("npo_core/emoji/vae"))
     parser.add_argument("--work", type=Path, default=Path("data/emoji"))
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=11_700, help="6 million views at 512 a step (11,700)")
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=8e-4)
-    parser.add_argument("--views-per-picture", type=int, default=192)
+    parser.add_argument("--views-per-picture", type=int, default=VIEWS_PER_PICTURE)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="faster on a GPU after a minute of compiling")
     parser.add_argument("--export", type=Path, help="write the averaged weights here (diffusers layout, float16)")
@@ -126,7 +129,7 @@ def main() -> None:
         arguments.compile,
     )
     trainer.run.resume()
-    trainer.run.to_the_end(trainer.step, arguments.batch_size)
+    trainer.run.to_the_end(trainer.batch, trainer.loss, arguments.batch_size)
     if arguments.export:
         trainer.export(arguments.export)
 

@@ -27,7 +27,7 @@ from train.emoji.art import load_art
 from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
 from train.emoji.flaws import FLAW_NAMES
 from train.emoji.render import render
-from train.emoji.training import Run, native_precision
+from train.emoji.training import Batch, Run, native_precision
 from train.emoji.vae import encode
 from train.emoji.views import CLEAN, CONCEPT_NAMES, Views, draw_views
 from train.judging.jury import SIDE_PX, WORDS, JuryNet, to_side
@@ -54,14 +54,18 @@ class JuryTrainer:
             self.net.head.bias[: len(CONCEPT_NAMES)] = -float(np.log(len(CONCEPT_NAMES)))  # one thing among so many
         self.run = Run(list(self.net.parameters()), work / "jury.pt", steps, PEAK_RATE, EMA_DECAY)
 
-    def step(self, number: int) -> Tensor:
-        """The loss over the batch of step `number`."""
+    def batch(self, number: int) -> Batch:
+        """The pictures of step `number` and what they show."""
         rng = np.random.default_rng((SEED, number))
         views = draw_views(rng.integers(len(self.art), size=self.batch_size), rng)
         pixels = augmented(self.draw(views, round(FROM_MORE_ART * len(views))), rng)
+        return to_side(pixels), targets_of(views).to(pixels.device)
+
+    def loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """How far the answers are from the truth."""
         with native_precision(self.art.device):
-            logits = self.net(to_side(pixels))
-        return loss_of(logits.float(), targets_of(views).to(pixels.device))
+            logits = self.net(pixels)
+        return loss_of(logits.float(), targets)
 
     @torch.no_grad()
     def draw(self, views: Views, others: int) -> Tensor:
@@ -210,7 +214,7 @@ def main() -> None:
         arguments.batch_size,
     )
     trainer.run.resume()
-    trainer.run.to_the_end(trainer.step, arguments.batch_size)
+    trainer.run.to_the_end(trainer.batch, trainer.loss, arguments.batch_size)
     if arguments.export:
         print(json.dumps(trainer.export(arguments.export, arguments.measured_views), indent=1))
 

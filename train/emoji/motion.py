@@ -13,7 +13,6 @@ read as before, bit for bit.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from diffusers import MotionAdapter, StableDiffusionPipeline, UNetMotionModel
 from torch import Tensor
 
 from train.emoji.art import load_art
-from train.emoji.bank import encode_views, token_ids
+from train.emoji.bank import encode_views, token_ids, write_whole
 from train.emoji.flaws import FLAW_NAMES
 from train.emoji.motions import FRAMES, MOTIONS, clip_times, pose_at
-from train.emoji.training import Run, diffuse, native_precision
+from train.emoji.training import Batch, Run, diffuse, native_precision
 from train.emoji.views import (
     CLEAN,
     MOTION_NAMES,
@@ -105,7 +104,7 @@ def frames_of(clips: Views, frames: int = FRAMES) -> Views:
 
 @dataclass(frozen=True)
 class ClipBank:
-    """latents: (N, 8, F, 16, 16) float16, scaled. tokens: (N, 32) int16, of each clip's caption."""
+    """latents: (N, 16, F, 16, 16) float16, scaled. tokens: (N, 32) int16, of each clip's caption."""
 
     latents: Tensor
     tokens: Tensor
@@ -119,7 +118,7 @@ def build_bank(art: Tensor, pipeline: Any, clips_per_picture: int, frames: int =
     latents, texts = [], []
     for start in range(0, len(pictures), CLIPS_AT_ONCE):
         clips = draw_clips(pictures[start : start + CLIPS_AT_ONCE], rng)
-        encoded = encode_views(art, pipeline.vae, frames_of(clips, frames))  # (n * F, 8, 16, 16)
+        encoded = encode_views(art, pipeline.vae, frames_of(clips, frames))  # (n * F, 16, 16, 16)
         latents.append(encoded.unflatten(0, (-1, frames)).transpose(1, 2))
         texts += captions(clips, rng)
     return ClipBank(torch.cat(latents), token_ids(pipeline.tokenizer, texts).to(torch.int16).to(art.device))
@@ -128,10 +127,7 @@ def build_bank(art: Tensor, pipeline: Any, clips_per_picture: int, frames: int =
 def load_bank(file: Path, art: Tensor, pipeline: Any, clips_per_picture: int) -> ClipBank:
     """The bank in `file`, built first where there is none."""
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}")
-        torch.save(vars(build_bank(art, pipeline, clips_per_picture)), partial)
-        partial.replace(file)
+        write_whole(file, vars(build_bank(art, pipeline, clips_per_picture)))
     return ClipBank(**torch.load(file, map_location=art.device, weights_only=True))
 
 
@@ -164,16 +160,19 @@ class MotionTrainer:
         self.run = Run(trained, file, steps, peak_rate, EMA_DECAY)
         self.alphas = pipeline.scheduler.alphas_cumprod.to(self.device)
 
-    def step(self, number: int) -> Tensor:
-        """Mean squared error of the predicted v over the batch of step `number`, all frames at one timestep."""
+    def batch(self, number: int) -> Batch:
+        """What step `number` learns from: latents of clips, tokens, timesteps (one for all frames) and noise."""
         chance = torch.Generator(self.device).manual_seed(number)
         uniform = torch.rand((3, self.batch_size), device=self.device, generator=chance)
         rows = (uniform[0] * len(self.bank.latents)).long()
-        clean = self.bank.latents[rows].float()  # (B, 8, F, 16, 16)
+        clean = self.bank.latents[rows].float()  # (B, 16, F, 16, 16)
         tokens = torch.where(uniform[1, :, None] < CAPTION_DROPOUT, self.nothing, self.bank.tokens[rows].long())
         spread = (torch.arange(self.batch_size, device=self.device) + uniform[2]) / self.batch_size
         timesteps = (spread**NOISY_SHARE * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
-        noise = torch.randn(clean.shape, device=self.device, generator=chance)
+        return clean, tokens, timesteps, torch.randn(clean.shape, device=self.device, generator=chance)
+
+    def loss(self, clean: Tensor, tokens: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """Mean squared error of the predicted v."""
         noisy, velocity = diffuse(clean, noise, self.alphas[timesteps])
         states = self.text(tokens)[0]  # in full precision: bfloat16 would round away what tells left from right
         with native_precision(self.device):
@@ -228,7 +227,7 @@ def main() -> None:
         arguments.compile,
     )
     trainer.run.resume()
-    trainer.run.to_the_end(trainer.step, arguments.batch_size)
+    trainer.run.to_the_end(trainer.batch, trainer.loss, arguments.batch_size)
     if arguments.export:
         trainer.export(arguments.export)
 

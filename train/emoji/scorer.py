@@ -207,6 +207,7 @@ def measure_net(net: ScorerNet, art: Tensor, vae: Any, measured_views: int) -> d
 def save(net: ScorerNet, metrics: dict[str, float], file: Path) -> None:
     """Float16 weights with the labels and the measured accuracies in the header, as `load_scorer` reads them."""
     state = {name: value.half().contiguous() for name, value in net.state_dict().items() if value.is_floating_point()}
+    file.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, file, {**header_of(LABELS), "metrics": json.dumps(metrics)})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 def native_precision(device: torch.device) -> torch.autocast:
     """bfloat16 products where the machine has units for them; float32 elsewhere, for emulation is far slower."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=fastest_precision(device.type) == "bf16")
+    return torch.autocast(
+        device.type,
+        torch.bfloat16,
+        enabled=fastest_precision(device.type) == "bf16",
+        cache_enabled=False,  # no weight is cast twice in a step, and a recorded step must not hold casts of the first
+    )
 
 
 def diffuse(clean: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,6 +42,38 @@ def diffuse(clean: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor, Tenso
     alphas = alphas.view(-1, *[1] * (clean.ndim - 1))
     signal, sigma = alphas.sqrt(), (1 - alphas).sqrt()
     return signal * clean + sigma * noise, signal * noise - sigma * clean
+
+
+Batch = tuple[Tensor, ...]
+Loss = Callable[..., Tensor]  # of the tensors of a batch
+
+
+class RecordedGradients:
+    """Forward and backward passes as one CUDA graph: at these sizes eager calls are bound by the CPU that makes them.
+
+    The gradients stay where the first pass put them, so that an ordinary optimizer reads them after each replay.
+    """
+
+    WARM_UPS = 3
+
+    def __init__(self, differentiate: Loss, example: Batch) -> None:
+        self._given = [tensor.clone() for tensor in example]
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(self.WARM_UPS):
+                differentiate(*self._given)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._value = differentiate(*self._given)
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """The loss of `batch`, of the same shapes as the example's; its gradients lie in the parameters."""
+        for place, tensor in zip(self._given, batch, strict=True):
+            place.copy_(tensor)
+        self._graph.replay()
+        return self._value
 
 
 class Run:
@@ -51,14 +89,19 @@ class Run:
         )
         self.done = 0
 
-    def update(self, loss: Tensor) -> None:
-        """One step of AdamW down the gradient of `loss`, clipped to norm 1."""
+    def differentiate(self, loss: Loss, *batch: Tensor) -> Tensor:
+        """The loss of `batch`; its gradients, clipped to norm 1, take the place of those before."""
+        self.optimizer.zero_grad(set_to_none=True)
+        value = loss(*batch)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True)
+        return value.detach()
+
+    def update(self) -> None:
+        """One step of AdamW down the gradients, and the average after it."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.done, self.steps, self.peak_rate)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
         decay = min(self.decay, (1 + self.done) / (10 + self.done))
         with torch.no_grad():
@@ -93,16 +136,23 @@ class Run:
             for mine, kept in zip(self.parameters, self.average, strict=True):
                 mine.copy_(kept)
 
-    def to_the_end(self, step: Callable[[int], Tensor], batch_size: int, every: int = 100) -> None:
-        """All steps that are left; `step(n)` gives the loss of step n. Reports `every` so many; saves rarely."""
+    def to_the_end(self, batch: Callable[[int], Batch], loss: Loss, batch_size: int, every: int = 100) -> None:
+        """All steps that are left; `batch(n)` draws what step n learns from, `loss` says how far off the networks are.
+
+        Recorded as a CUDA graph where there is a GPU. Reports `every` so many steps; saves rarely.
+        """
+        if self.done == self.steps:
+            return
+        differentiate: Loss = partial(self.differentiate, loss)
+        if self.parameters[0].is_cuda:
+            torch.backends.cudnn.benchmark = True  # shapes never change
+            differentiate = RecordedGradients(differentiate, batch(self.done))
         started, first = time.perf_counter(), self.done
         while self.done < self.steps:
-            loss = step(self.done)
-            self.update(loss)
+            value = differentiate(*batch(self.done))
+            self.update()
             if self.done % every == 0 or self.done == self.steps:
                 rate = (self.done - first) * batch_size / (time.perf_counter() - started)
-                print(
-                    f"step {self.done}/{self.steps} loss {float(loss.detach()):.4f} {rate:.0f} pictures/s", flush=True
-                )
+                print(f"step {self.done}/{self.steps} loss {float(value):.4f} {rate:.0f} pictures/s", flush=True)
             if self.done % (10 * every) == 0 or self.done == self.steps:
                 self.save()

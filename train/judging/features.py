@@ -70,17 +70,20 @@ def kid(features: np.ndarray, reference: np.ndarray) -> float:
     return float(resampled_kid(features, reference, np.ones((1, len(features))))[0])
 
 
-def resampled_kid(features: np.ndarray, reference: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def resampled_kid(
+    features: np.ndarray, reference: np.ndarray, counts: np.ndarray, groups: np.ndarray | None = None
+) -> np.ndarray:
     """(R,) KID of R samples of `features` (N, d), row i of them taken counts[r, i] times; `reference` stays whole.
 
-    A picture is never compared with a copy of itself: that term is what makes the biased estimate biased.
+    A picture is never compared with a copy of itself, which is what makes the biased estimate biased; nor with another
+    of its group (N,), a prompt say, whose copies come together.
     """
-    own = polynomial_kernel(features, features)
-    np.fill_diagonal(own, 0)
+    members = np.eye(len(features)) if groups is None else (groups[:, None] == np.unique(groups)).astype(float)
+    own = np.where(members @ members.T > 0, 0.0, polynomial_kernel(features, features))
     other = polynomial_kernel(reference, reference)
     size, total = len(reference), counts.sum(1)
     among_reference = (other.sum() - np.trace(other)) / (size * (size - 1))
-    among_own = ((counts @ own) * counts).sum(1) / (total**2 - (counts**2).sum(1))
+    among_own = ((counts @ own) * counts).sum(1) / (total**2 - ((counts @ members) ** 2).sum(1))
     between = counts @ polynomial_kernel(features, reference).mean(1) / total
     return np.asarray(among_own + among_reference - 2 * between)
 

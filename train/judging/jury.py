@@ -34,6 +34,10 @@ class Findings:
     clean: Tensor
     flaws: Tensor
 
+    def cpu(self) -> Findings:
+        """The same on the CPU."""
+        return Findings(self.concepts.cpu(), self.clean.cpu(), self.flaws.cpu())
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions around a shortcut, the channels weighed by what the whole picture shows (squeeze and

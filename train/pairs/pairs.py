@@ -26,6 +26,7 @@ TIE_POLICY = "ties, both_bad and skipped ballots do not order a pair and are lef
 
 REASONS = {  # of the database, in words
     "repeat_or_check": "repeats and checks",
+    "same_variant": "votes between pictures of one variant",
     "not_blind": "with the names visible",
     "missing_latents": "on pictures made elsewhere, which have no latents "
     "(`python -m collection export --format pickapic` writes them as a data set for --dataset)",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from html import escape
+from typing import Final
 
 from collection.statistics.rates import PositionBias, WinRate
 from collection.statistics.strengths import Rating
-from collection.statistics.summary import Summary
+from collection.statistics.summary import Summary, VersionStep
 from npo_core.variants import VARIANTS
 from ui.components.html import plural
+from ui.components.plots import name_of
+
+MOST_SHOWN: Final = 12  # pairs, or contenders: each version and setting is one
 
 
 def tiles(summary: Summary) -> str:
@@ -28,8 +31,9 @@ def tiles(summary: Summary) -> str:
 
 def win_rate_chart(summary: Summary) -> str:
     """One row a pair of variants: the share, its 95% interval, and the line of equal chances."""
-    rates = sorted((_newer_first(rate) for rate in summary.win_rates), key=lambda rate: -_place(rate.variant_a))
-    rows = "".join(_win_rate_row(rate) for rate in rates)
+    most = sorted(summary.win_rates, key=lambda rate: -rate.votes)[:MOST_SHOWN]
+    rates = sorted((_newer_first(rate) for rate in most), key=lambda rate: -_place(rate.variant_a))
+    rows = "".join(_win_rate_row(summary, rate) for rate in rates)
     bias = summary.position_bias
     side = ""
     if bias is not None:
@@ -45,20 +49,20 @@ def win_rate_chart(summary: Summary) -> str:
         "the first is better.</p>"
         f'<div class="npo-chart" role="table" aria-label="Win rates with 95% intervals">{rows}'
         '<div class="npo-axis" aria-hidden="true"><span>0%</span><span>50%</span><span>100%</span></div></div>'
-        f'<p class="npo-small">{side}</p></section>'
+        f'<p class="npo-small">{side}{_not_shown(summary)}</p></section>'
     )
 
 
 def ratings_chart(summary: Summary) -> str:
     """Bradley-Terry points of every variant on one scale."""
-    ratings = summary.ratings
+    ratings = sorted(summary.ratings, key=lambda rating: -rating.votes)[:MOST_SHOWN]
     bounds = [value for rating in ratings for value in (rating.points, rating.low, rating.high) if value is not None]
     if not bounds:
         return ""
     reach = max(50.0, max(abs(value - 1000.0) for value in bounds)) * 1.1
     groups: dict[int, list[str]] = {}
     for rating in sorted(ratings, key=lambda rating: (rating.group, -rating.points)):
-        groups.setdefault(rating.group, []).append(_rating_row(rating, reach))
+        groups.setdefault(rating.group, []).append(_rating_row(summary, rating, reach))
     apart = '</div><p class="npo-small">Apart from these, for no votes connect them:</p><div class="npo-chart" '
     role = 'role="table" aria-label="Bradley-Terry strength">'
     rows = f"{apart}{role}".join("".join(ours) for ours in groups.values())
@@ -71,27 +75,28 @@ def ratings_chart(summary: Summary) -> str:
     )
 
 
-def interval_text(number: WinRate | Rating | PositionBias, form: str) -> str:
+def interval_text(number: WinRate | Rating | PositionBias | VersionStep, form: str) -> str:
     """ "40% to 60%", or what the interval still needs."""
     if number.low is None or number.high is None:
         return f"needs {number.missing}"
     return f"{number.low:{form}} to {number.high:{form}}"
 
 
-def _win_rate_row(rate: WinRate) -> str:
-    name = f"<b>{_label(rate.variant_a)}</b> against {_label(rate.variant_b)}"
+def _win_rate_row(summary: Summary, rate: WinRate) -> str:
+    first, second = _label(summary, rate.variant_a, rate.contender_a), _label(summary, rate.variant_b, rate.contender_b)
+    name = f"<b>{first}</b> against {second}"
     value = f"<b>{rate.rate:.0%}</b> {interval_text(rate, '.0%')}, {plural(rate.votes, 'vote')}"
     bounds = None if rate.low is None or rate.high is None else (100 * rate.low, 100 * rate.high)
     return _row(name, 100 * rate.rate, bounds, value)
 
 
-def _rating_row(rating: Rating, reach: float) -> str:
+def _rating_row(summary: Summary, rating: Rating, reach: float) -> str:
     def place(points: float) -> float:
         return 50 + 50 * (points - 1000.0) / reach
 
     value = f"<b>{rating.points:.0f}</b> {interval_text(rating, '.0f')}"
     bounds = None if rating.low is None or rating.high is None else (place(rating.low), place(rating.high))
-    return _row(f"<b>{_label(rating.variant)}</b>", place(rating.points), bounds, value)
+    return _row(f"<b>{_label(summary, rating.variant, rating.contender)}</b>", place(rating.points), bounds, value)
 
 
 def _row(name: str, at: float, bounds: tuple[float, float] | None, value: str) -> str:
@@ -110,8 +115,7 @@ def _newer_first(rate: WinRate) -> WinRate:
     """The same rate told from the variant that comes later in VARIANTS, the one whose gain is asked for."""
     if _place(rate.variant_a) >= _place(rate.variant_b):
         return rate
-    low, high = (None if bound is None else 1 - bound for bound in (rate.high, rate.low))
-    return replace(rate, variant_a=rate.variant_b, variant_b=rate.variant_a, rate=1 - rate.rate, low=low, high=high)
+    return rate.turned()
 
 
 def _place(variant: str) -> int:
@@ -119,5 +123,10 @@ def _place(variant: str) -> int:
     return names.index(variant) if variant in names else len(names)
 
 
-def _label(variant: str) -> str:
-    return escape(VARIANTS[variant].label if variant in VARIANTS else variant)
+def _label(summary: Summary, variant: str, contender: str) -> str:
+    return escape(name_of(summary, variant, contender))
+
+
+def _not_shown(summary: Summary) -> str:
+    more = len(summary.win_rates) - MOST_SHOWN
+    return f" {plural(more, 'more pair')} with fewer votes: results.json has them." if more > 0 else ""

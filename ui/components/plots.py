@@ -20,16 +20,28 @@ def label_of(variant: str) -> str:
     return VARIANTS[variant].label if variant in VARIANTS else variant
 
 
+def name_of(summary: Summary, variant: str, contender: str) -> str:
+    """The same, with what tells the contender from others of the same variant."""
+    return summary.called(label_of(variant), contender)
+
+
 def strengths_svg(summary: Summary) -> str:
     """Bradley-Terry points of every variant with their 95% intervals."""
-    rows = [(label_of(rating.variant), rating.points, rating.low, rating.high) for rating in summary.ratings]
+    rows = [
+        (name_of(summary, rating.variant, rating.contender), rating.points, rating.low, rating.high)
+        for rating in summary.ratings
+    ]
     return interval_svg("Strength in Elo points (95% intervals over people and prompts)", rows, middle=1000.0)
 
 
 def win_rates_svg(summary: Summary) -> str:
     """Every pair's win rate with its 95% interval."""
     rows = [
-        (f"{label_of(rate.variant_a)} against {label_of(rate.variant_b)}", rate.rate, rate.low, rate.high)
+        (
+            f"{name_of(summary, rate.variant_a, rate.contender_a)} against "
+            f"{name_of(summary, rate.variant_b, rate.contender_b)}",
+            *(rate.rate, rate.low, rate.high),
+        )
         for rate in summary.win_rates
     ]
     return interval_svg("Win rate, ties as halves (95% intervals)", rows, middle=0.5, reach=0.5)

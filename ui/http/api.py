@@ -19,7 +19,7 @@ from typing import Any
 
 import gradio as gr
 
-from collection.statistics.summary import as_json
+from collection.statistics.report import as_json
 from collection.types import CHOICES
 from npo_core.catalog.adapter_files import Role
 from service.arena.ballot_ids import PANELS, STUDY, BallotId, read_ballot_id
@@ -198,7 +198,8 @@ class Api:
     def results(self) -> dict[str, Any]:
         """The blind votes so far: totals, win rates and ratings with 95% intervals, position bias, agreement.
 
-        Of pictures and clips together, and under `by_modality` of each apart.
+        Of pictures and clips, each contender (see `contenders`) for itself; under `by_modality` of each kind alone.
+        low and high are null where `missing` says what an interval still needs.
         """
         return self._services.reads.get("results as JSON", self._results)
 

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from html import escape
 from typing import Final
 
-from collection.statistics.summary import PromptScore, Summary, as_json
+from collection.statistics.rates import Power, WinRate
+from collection.statistics.report import as_json
+from collection.statistics.summary import PromptScore, Summary
 from collection.types import StudyProgress
 from npo_core.media.files import MP4_MEDIA_TYPE, PNG_MEDIA_TYPE, poster_png
+from ui.components.charts import MOST_SHOWN, interval_text
 from ui.components.clips import clip_html
 from ui.components.html import data_uri, plural
-from ui.components.plots import label_of, strengths_svg, votes_svg, win_rates_svg
+from ui.components.plots import label_of, name_of, strengths_svg, votes_svg, win_rates_svg
 
 POSTERS_KEPT: Final = 64  # the page is drawn anew every few seconds, mostly of the same clips
 
+Pair = tuple[tuple[str, str], tuple[str, str]]  # (variant, contender) of both sides
 Media = Callable[[PromptScore], tuple[bytes, str] | None]  # what may be shown of a prompt: bytes and media type
 
 
 def matrix(summary: Summary) -> str:
     """Row against column: the share of wins, ties as halves."""
-    rates = {(rate.variant_a, rate.variant_b): (rate.rate, rate.votes) for rate in summary.win_rates}
+    rates = {_sides(rate): (rate.rate, rate.votes) for rate in summary.win_rates}
     rates |= {(b, a): (1 - rate, votes) for (a, b), (rate, votes) in rates.items()}
-    names = [rating.variant for rating in summary.ratings]
-    head = "".join(f'<th scope="col">{escape(label_of(name))}</th>' for name in names)
+    shown = sorted(summary.ratings, key=lambda rating: -rating.votes)[:MOST_SHOWN]
+    names = [(rating.variant, rating.contender) for rating in summary.ratings if rating in shown]
+    head = "".join(f'<th scope="col">{escape(name_of(summary, *name))}</th>' for name in names)
     rows = "".join(
-        f'<tr><th scope="row">{escape(label_of(row))}</th>'
+        f'<tr><th scope="row">{escape(name_of(summary, *row))}</th>'
         + "".join(_cell(rates.get((row, column))) for column in names)
         + "</tr>"
         for row in names
@@ -45,11 +51,16 @@ def categories(summary: Summary) -> str:
     named = {name: rates for name, rates in summary.by_category.items() if name}
     if not named:
         return ""
-    pairs = list(dict.fromkeys((rate.variant_a, rate.variant_b) for rates in named.values() for rate in rates))
-    head = "".join(f'<th scope="col">{escape(label_of(a))} against {escape(label_of(b))}</th>' for a, b in pairs)
+    votes: Counter[Pair] = Counter()
+    for rates in named.values():
+        votes.update({_sides(rate): rate.votes for rate in rates})
+    pairs = sorted(pair for pair, _ in votes.most_common(MOST_SHOWN))
+    head = "".join(
+        f'<th scope="col">{escape(name_of(summary, *a))} against {escape(name_of(summary, *b))}</th>' for a, b in pairs
+    )
     rows = []
     for name, rates in sorted(named.items()):
-        of_pair = {(rate.variant_a, rate.variant_b): (rate.rate, rate.votes) for rate in rates}
+        of_pair = {_sides(rate): (rate.rate, rate.votes) for rate in rates}
         cells = "".join(_cell(of_pair.get(pair)) for pair in pairs)
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     return _card(
@@ -114,8 +125,12 @@ def over_time(summary: Summary, prefix: str = "") -> str:
 
 def _power(summary: Summary) -> str:
     lines = []
+    most = {_sides(rate) for rate in sorted(summary.win_rates, key=lambda rate: -rate.votes)[:MOST_SHOWN]}
     for advice in summary.power:
-        pair = f"{escape(label_of(advice.variant_a))} and {escape(label_of(advice.variant_b))}"
+        if _sides(advice) not in most:
+            continue
+        first, second = (escape(name_of(summary, *side)) for side in _sides(advice))
+        pair = f"{first} and {second}"
         said = "are told apart" if advice.more == 0 else "are about as good: no number of votes to speak of would tell"
         if advice.missing:
             said = f"need {advice.missing}"
@@ -124,6 +139,29 @@ def _power(summary: Summary) -> str:
         lines.append(f"<li>{pair} {said}.</li>")
     tie = f"<li>A tie between equals has a chance of {summary.tie_chance:.0%}.</li>" if summary.tie_chance else ""
     return f'<ul class="npo-notes">{"".join(lines)}{tie}</ul>'
+
+
+def versions(summary: Summary) -> str:
+    """How each new version did against the same opponent, the newest last; nothing where there is but one."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(step.version or "its own")}<br><small>{step.first_made_at:%Y-%m-%d}</small></th>'
+        f"<td>{escape(label_of(step.variant))} against {escape(label_of(step.against))}</td>"
+        f"<td><b>{step.rate:.0%}</b> <small>{interval_text(step, '.0%')}, {plural(step.votes, 'vote')}</small></td>"
+        "</tr>"
+        for step in summary.progress
+    )
+    if not rows:
+        return ""
+    return _card(
+        "Version by version",
+        "The same opponent and settings; the newest last.",
+        f'<div class="npo-scroll"><table class="npo-table"><thead><tr><th scope="col">Version</th><td></td>'
+        f'<th scope="col">Preferred</th></tr></thead><tbody>{rows}</tbody></table></div>',
+    )
+
+
+def _sides(pair: WinRate | Power) -> Pair:
+    return (pair.variant_a, pair.contender_a), (pair.variant_b, pair.contender_b)
 
 
 def _cell(rate: tuple[float, int] | None) -> str:
@@ -160,6 +198,7 @@ def cards(summary: Summary, media: Media, progress: Sequence[StudyProgress], pre
     return [
         *(health(study) for study in progress),
         matrix(summary),
+        versions(summary),
         categories(summary),
         prompts(summary, media),
         over_time(summary, prefix),

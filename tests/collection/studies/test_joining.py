@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collection.errors import RefusedError
+from collection.maintenance.belongings import SECRET_FILE
 from collection.store import Store
 from collection.types import Referral
 from tests.collection.study_helpers import enrol, make_study
@@ -23,6 +24,7 @@ def test_a_platforms_worker_is_one_person_and_only_who_began_goes_on(store: Stor
 
 def test_two_workers_in_one_browser_are_two_people(store: Store) -> None:
     make_study(store)
+    (store.data_dir / SECRET_FILE).write_text("with which the workers' ids were hashed")
     first = enrol(store, referral=WORKER)
     second = store.enrol("pilot", first.participant_id, "1", OTHER)  # the browser still holds what the first was given
     assert len({first.participant_id, second.participant_id}) == len({first.code, second.code}) == 2
@@ -36,4 +38,4 @@ def test_two_workers_in_one_browser_are_two_people(store: Store) -> None:
         ballot = store.next_study_ballot("pilot", who.participant_id)
         assert ballot is not None
         store.answer(ballot.ballot_id, who.participant_id, "left")
-    assert store.verify() == []
+    assert [problem for problem in store.verify() if "secret" not in problem] == [], "which no app has made here"

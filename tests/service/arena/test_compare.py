@@ -81,7 +81,7 @@ def test_a_pick_becomes_pairwise_votes_and_is_answered_with_the_names(services: 
             won[name] = won.get(name, 0) + wins
     assert won == {variant["B"]: 2, variant["A"]: 1, variant["C"]: 0}
     assert revealed.blind
-    assert revealed.settings["seed"] == 7
+    assert revealed.settings["seed"] == view.request.seed
 
 
 def test_no_difference_is_three_ties_and_a_lone_best_says_nothing_about_the_other_two(services: Services) -> None:

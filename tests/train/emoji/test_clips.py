@@ -109,16 +109,17 @@ def test_the_adapter_is_trained_resumed_and_read_by_the_stock_pipeline(
 
     through = trainer("through.pt")
     before = copied(through.unet)
-    through.run.to_the_end(through.step, 2)
+    through.run.to_the_end(through.batch, through.loss, 2)
     moved = changed(through.unet, before)
     assert moved
     assert all(".motion_modules." in name for name in moved)
     first = trainer("resumed.pt")
-    first.run.update(first.step(0))
+    first.run.differentiate(first.loss, *first.batch(0))
+    first.run.update()
     first.run.save()
     second = trainer("resumed.pt")
     second.run.resume()
-    second.run.to_the_end(second.step, 2)
+    second.run.to_the_end(second.batch, second.loss, 2)
     for mine, theirs in zip(through.run.average, second.run.average, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 

@@ -94,14 +94,15 @@ def test_augmentation_keeps_what_is_shown_and_depends_on_its_rng_alone() -> None
 
 def test_a_resumed_training_ends_with_the_same_jury_and_evaluation_reads_it(tmp_path: Path) -> None:
     through = trainer(tmp_path / "through")
-    through.run.to_the_end(through.step, 3)
+    through.run.to_the_end(through.batch, through.loss, 3)
     first = trainer(tmp_path / "resumed")
-    first.run.update(first.step(0))
+    first.run.differentiate(first.loss, *first.batch(0))
+    first.run.update()
     first.run.save()
     second = trainer(tmp_path / "resumed")
     second.run.resume()
     assert second.run.done == 1
-    second.run.to_the_end(second.step, 3)
+    second.run.to_the_end(second.batch, second.loss, 3)
     for mine, theirs in zip(through.run.parameters, second.run.parameters, strict=True):
         torch.testing.assert_close(mine, theirs)
 

@@ -59,7 +59,7 @@ def vae(art: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An autoencoder after two steps of training, saved and read back."""
     folder = tmp_path_factory.mktemp("vae")
     trainer = VaeTrainer(art, folder, steps=2, batch_size=2, peak_rate=1e-3, compiled=False)
-    trainer.run.to_the_end(trainer.step, 2)
+    trainer.run.to_the_end(trainer.batch, trainer.loss, 2)
     found = trainer.finish(measured_views=4)
     assert found["psnr_db"] > 0
     trainer.vae.half().save_pretrained(folder / "vae")
@@ -297,14 +297,15 @@ def test_training_the_base_resumes_to_the_same_weights_and_exports_a_pipeline(
         )
 
     through = trainer("through")
-    through.run.to_the_end(through.step, 4)
+    through.run.to_the_end(through.batch, through.loss, 4)
     first = trainer("resumed")
-    first.run.update(first.step(0))
+    first.run.differentiate(first.loss, *first.batch(0))
+    first.run.update()
     first.run.save()
     second = trainer("resumed")
     second.run.resume()
     assert second.run.done == 1
-    second.run.to_the_end(second.step, 4)
+    second.run.to_the_end(second.batch, second.loss, 4)
     for mine, theirs in zip(through.run.average, second.run.average, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 

@@ -77,6 +77,14 @@ def test_a_resampled_kid_counts_rows_and_never_a_row_with_itself() -> None:
     assert found[1] == pytest.approx(whole)
 
 
+def test_pictures_of_one_prompt_are_not_compared_with_each_other() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(5, 3))
+    twice = np.repeat(a, 2, axis=0)  # two equal pictures of each prompt
+    found = resampled_kid(twice, b, np.ones((1, 8)), groups=np.repeat(np.arange(4), 2))
+    assert found[0] == pytest.approx(kid(a, b))
+
+
 def test_the_vendi_score_counts_what_is_different() -> None:
     assert vendi_score(np.tile([[1.0, 2.0, 3.0]], (7, 1))) == pytest.approx(1)
     assert vendi_score(np.eye(5)) == pytest.approx(5)

@@ -15,7 +15,13 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from PIL import Image
 
+import train.npo
+from collection.__main__ import main as collection_main
+from npo_core.catalog.families import FAMILIES
 from npo_core.errors import InputError
+from npo_core.media.files import sha256_hex
+from tests.collection.helpers import add_comparison, cast, generation, open_store
+from tests.tiny import tiny_family
 from tests.train.pairs.test_dataset import picture, row
 from train.pairs.dataset import LatentCache, from_dataset
 from train.pairs.pairs import PairSet
@@ -225,3 +231,48 @@ def test_a_file_that_is_cut_short_or_no_table_is_refused(tmp_path: Path, cache: 
 def test_a_limit_counts_only_what_was_read(tmp_path: Path, cache: LatentCache) -> None:
     found: PairSet = from_dataset(str(write([row(0.5), *rows()], tmp_path)), cache, max_pairs=2)
     assert str(found.account) == "3 rows: 2 pairs, 1 left out (tie: row 1)"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = train.npo.main([*arguments, "--family", "tiny", "--dry-run", "--held-out", "0"])
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err
+
+
+def test_a_run_tells_what_it_took_and_one_that_finds_too_little_what_it_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(FAMILIES, "tiny", tiny_family(tmp_path))
+    (tmp_path / "set").mkdir()
+    write(with_one(1, jpg_0=giant()), tmp_path / "set")
+    command = ["--dataset", str(tmp_path / "set"), "--data-dir", str(tmp_path / "data")]
+    account = "4 rows: 3 pairs, 1 left out (unreadable picture: row 2)"
+    status, told = run(capsys, *command, "--min-pairs", "3")
+    assert status == 0
+    assert told.startswith("NPO for Tiny: 3 pairs on 3 prompts")
+    assert account in told
+    status, told = run(capsys, *command, "--min-pairs", "4")
+    assert (status, told.count("\n")) == (2, 1)
+    assert f"has 3 usable pairs and training wants 4 (there are {account})" in told
+
+
+def test_imported_pictures_have_no_latents_and_a_run_says_how_to_train_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(FAMILIES, "tiny", tiny_family(tmp_path))
+    with open_store(tmp_path) as store:
+        ids = add_comparison(
+            store, family="tiny", latents=None, media=PICTURES[0], media_sha256=sha256_hex(PICTURES[0])
+        )
+        other = generation(
+            "other", family="tiny", latents=None, media=PICTURES[1], media_sha256=sha256_hex(PICTURES[1])
+        )
+        (second,) = store.add_generations([other])
+        cast(store, store.create_participant(), ids["base"], second, "left")
+    database = ["--database-url", f"sqlite:///{tmp_path}/npo.db", "--data-dir", str(tmp_path / "data")]
+    status, told = run(capsys, "--from-db", "--min-pairs", "1", *database)
+    assert (status, told.count("\n")) == (2, 1)
+    assert "left out: 1 on pictures made elsewhere, which have no latents" in told
+    pairs = str(tmp_path / "pairs.parquet")  # what the sentence advises
+    assert collection_main(["export", "--format", "pickapic", "--out", pairs, *database]) == 0
+    assert run(capsys, "--dataset", pairs, "--min-pairs", "1", *database)[0] == 0

@@ -44,6 +44,10 @@ def test_generate_vote_and_results_work_from_a_script(client: Client) -> None:
     assert names["seed"] >= 0
     assert shown["seed"] is None
     after = client.predict(api_name="/results")
+    known = {contender["id"]: contender for contender in after["contenders"]}
+    for rate in after["win_rates"]:
+        assert known[rate["contender_a"]]["variant"] == rate["variant_a"]
+        assert (rate["low"], rate["missing"]) == (None, "2 more people"), "one person's votes have no interval"
     assert after["totals"]["votes"] == before + 3
     assert after["by_modality"]["image"]["totals"]["votes"] == before + 3
 

@@ -25,6 +25,11 @@ RATER, JURY, THINGS = "rater_clean", "jury_clean", "jury_things"
 FLAW = "flaw: "
 
 
+def joined(parts: Sequence[Columns]) -> Columns:
+    """What was said of several batches, as of one."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 class Judges:
     """All of them, on one device. Raises InputError where the family has no rater, or there is no jury."""
 
@@ -61,7 +66,7 @@ class Judges:
     def _jury(self, pixels: Tensor, prompts: Sequence[str]) -> Columns:
         """clean, a logit; things: the mean log-probability of the things named; found: whether all of them are seen;
         top1: whether the likeliest thing is one that is named; of each flaw its probability."""
-        findings = self.jury.look(pixels)
+        findings = self.jury.look(pixels).cpu()  # asked row by row, which a GPU is slow at
         logs, best = functional.logsigmoid(findings.concepts), findings.concepts.argmax(1).tolist()
         things, found, top1 = [], [], []
         for row, prompt in enumerate(prompts):

@@ -20,7 +20,7 @@ from npo_core.media.files import sha256_file
 from npo_core.requests import ResolvedRequest
 from train.engine.files import replacing
 from train.judging.protocol.contenders import WHOLE, Contender, Setting
-from train.judging.protocol.judges import Columns
+from train.judging.protocol.judges import Columns, joined
 from train.judging.protocol.painting import Painter, requests_for
 
 Asked = Callable[[Tensor, Sequence[str]], Columns]
@@ -127,10 +127,7 @@ class Measurer:
                 for row, entry in enumerate(call.entries):
                     found.setdefault(entry.key, []).append({name: values[row] for name, values in answers.items()})
                 bar.update(call.pictures)
-        return {
-            key: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            for key, parts in found.items()
-        }
+        return {key: joined(parts) for key, parts in found.items()}
 
     def _call(self, call: Call) -> Columns:
         """Measure -> (entries, items, ...)."""

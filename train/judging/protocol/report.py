@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from train.judging.features import kid, mean_distance, resampled_kid, vendi_score
+from train.judging.features import mean_distance, resampled_kid, vendi_score
 from train.judging.intervals import Side, mean_interval, resampled_prompts, side_of
 from train.judging.protocol.judges import FLAW, JURY, RATER, THINGS, Columns
 
@@ -24,7 +24,7 @@ def numbers(
     seeds in the same order. reference: (M, 1280) features of clean art, for KID."""
     counts = resampled_prompts(prompts, seed=seed)
     columns = {name: _with_diversity(each, prompts) for name, each in found.items()}
-    kids = {name: _kids(each, reference, counts[:KID_ROUNDS]) for name, each in columns.items()}
+    kids = {name: _kids(each, reference, counts[:KID_ROUNDS], prompts) for name, each in columns.items()}
     summaries = {name: summarise(each, counts) for name, each in columns.items()}
     for name, (value, resampled) in kids.items():
         if value is not None:
@@ -98,11 +98,16 @@ def _with_diversity(columns: Columns, prompts: Sequence[str]) -> Columns:
     return {**columns, "diversity": vendi, "distance": distance}
 
 
-def _kids(columns: Columns, reference: np.ndarray | None, counts: np.ndarray) -> tuple[float | None, np.ndarray]:
+def _kids(
+    columns: Columns, reference: np.ndarray | None, counts: np.ndarray, prompts: Sequence[str]
+) -> tuple[float | None, np.ndarray]:
     if reference is None or "features" not in columns:
         return None, np.empty(0)
     features = columns["features"].astype(np.float64)
-    return kid(features, reference), resampled_kid(features, reference, counts)
+    groups = np.unique(np.asarray(prompts), return_inverse=True)[1]
+    once = np.ones((1, len(features)))
+    resampled = resampled_kid(features, reference, np.concatenate([once, counts]), groups)
+    return float(resampled[0]), resampled[1:]
 
 
 def _kid_gain(ours: tuple[float | None, np.ndarray], theirs: tuple[float | None, np.ndarray]) -> dict[str, Any]:

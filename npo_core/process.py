@@ -1,15 +1,39 @@
-"""How many threads compute and how they wait for each other. Has to be said before torch is loaded, which asks once.
+"""How a process gets on with others: how many threads compute, how they wait, and that it ends with who launched it.
 
-By default every thread of OpenMP spins until the slowest is ready. Alone on its cores that is a little quicker; beside
-one other busy program it makes a picture take twice as long (benchmarks/README.md, "In company").
+Threads have to be settled before torch is loaded, which asks once. By default every thread of OpenMP spins until the
+slowest is ready. Alone on its cores that is a little quicker; beside one other busy program a picture takes many times
+as long (benchmarks/README.md, "In company").
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def settle() -> None:
+    """What every command does first."""
+    settle_threads()
+    end_with_launcher()
+
+
+def end_with_launcher() -> None:
+    """Ends this process as soon as `accelerate launch` or torchrun, which started it as one of several, is gone.
+
+    They give their workers sessions of their own, so that who kills the launcher, and its group, would leave the
+    workers waiting for each other with the GPUs' memory.
+    """
+    if "LOCAL_RANK" not in os.environ or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it went before we asked
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def settle_threads(environment: MutableMapping[str, str] = os.environ, root: Path = Path("/")) -> None:

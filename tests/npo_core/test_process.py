@@ -1,15 +1,18 @@
-"""As many threads as there are cores to have, which sleep while they wait; said before torch is loaded."""
+"""A process gets on with others: as many threads as cores, which sleep while they wait; its end with its launcher."""
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from npo_core.threads import settle_threads, usable_cores
+from npo_core.process import settle_threads, usable_cores
 
 ROOT = Path(__file__).parents[2]
 V2 = "0::/user.slice/job"
@@ -86,3 +89,47 @@ sys.exit(exit_status(command))
         [sys.executable, "-c", script], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
     )
     assert said.stdout.split() == ["PASSIVE", str(usable_cores(Path("/"), os.sched_getaffinity(0)))]
+
+
+WORKER = """
+import os, sys, time
+from npo_core.console import exit_status
+sys.exit(exit_status(lambda: (print("worker", os.getpid(), flush=True), time.sleep(600))))
+"""
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and not only what is left of one until somebody asks for its status."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process is told of its parent's end")
+def test_who_kills_a_launcher_with_its_group_leaves_no_worker_behind(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    launcher = (
+        f"{sys.executable} -m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 "
+        f"--mixed_precision no --main_process_port 0 {script}"
+    )
+    process = subprocess.Popen(
+        launcher.split(),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    workers: list[int] = []
+    while len(workers) < 2:
+        line = process.stdout.readline()
+        assert line, "the launcher ended"
+        workers += map(int, re.findall(r"worker (\d+)", line))
+    assert all(map(runs, workers))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 30
+    while any(map(runs, workers)):
+        assert time.monotonic() < deadline, "a worker goes on without its launcher"
+        time.sleep(0.05)

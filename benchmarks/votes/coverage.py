@@ -1,7 +1,7 @@
 """Whether 95% intervals hold the truth in 95% of studies: simulated studies whose truth is known.
 
-    python -m benchmarks.coverage                       # 500 studies of each kind, four minutes; a Markdown table
-    python -m benchmarks.coverage --taste 1 --look 0.3  # people differ much, prompts little
+    python -m benchmarks.votes.coverage                       # 500 studies of each kind, four minutes; a Markdown table
+    python -m benchmarks.votes.coverage --taste 1 --look 0.3  # people differ much, prompts little
 
 Each person has a taste of their own for each of three variants and each prompt a look of its own (normal, with these
 standard deviations, in units of log strength); each vote is drawn by Davidson's model. The truth is what all people
