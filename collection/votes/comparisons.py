@@ -22,7 +22,8 @@ def note_comparisons(session: Session, comparison_ids: Collection[str], *, workb
         ["id", "family", "modality", "judgeable", "ballots", "workbench"],
         _comparisons(GenerationRow.comparison_id.in_(comparison_ids), workbench),
     )
-    changed = {"judgeable": and_(new.excluded.judgeable, ComparisonRow.workbench.is_(False))}
+    changed = {name: new.excluded[name] for name in ("family", "modality")}
+    changed |= {"judgeable": and_(new.excluded.judgeable, ComparisonRow.workbench.is_(False))}
     session.connection().execute(new.on_conflict_do_update(index_elements=["id"], set_=changed))
 
 
@@ -54,8 +55,9 @@ def wrong_comparisons(session: Session) -> list[str]:
 
 def _comparisons(which: ColumnElement[bool], workbench: bool = False) -> Select[str, str, str, bool, int, bool]:
     """The rows that generations make, without ballots: judgeable are two variants of the same prompt and noise that
-    look different; never a study's, for an answer on its pictures elsewhere would tell their names, and never the
-    workbench's, whose pictures whoever made them may have seen under their names."""
+    look different, so none that were made elsewhere, whose noise is not known; never a study's, for an answer on its
+    pictures elsewhere would tell their names, and never the workbench's, whose pictures whoever made them may have seen
+    under their names."""
     in_studies = select(StudyItemRow.comparison_id).where(StudyItemRow.comparison_id.is_not(None))
     same = (GenerationRow.prompt, GenerationRow.seed, GenerationRow.family, GenerationRow.modality)
     judgeable = and_(
@@ -63,6 +65,7 @@ def _comparisons(which: ColumnElement[bool], workbench: bool = False) -> Select[
         func.count(GenerationRow.variant.distinct()) > 1,
         func.count(GenerationRow.media_sha256.distinct()) > 1,
         *(func.min(column) == func.max(column) for column in same),
+        func.min(GenerationRow.seed) >= 0,
         GenerationRow.comparison_id.not_in(in_studies),
     )
     return (
