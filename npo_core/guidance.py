@@ -94,7 +94,7 @@ class Adapters:
 
     def __init__(self, denoiser: nn.Module) -> None:
         self.loaded = sorted(getattr(denoiser, "peft_config", {}))
-        self._layers = [layer for layer in denoiser.modules() if isinstance(layer, BaseTunerLayer)]
+        self._layers: list[Any] = [layer for layer in denoiser.modules() if isinstance(layer, BaseTunerLayer)]
         fused = sorted({name for layer in self._layers for name in layer.merged_adapters})
         if fused:
             raise ValueError(
@@ -142,7 +142,7 @@ class Adapters:
             layer._disable_adapters = disabled
 
 
-def _activate(layer: BaseTunerLayer, names: list[str]) -> None:
+def _activate(layer: Any, names: list[str]) -> None:
     """Without touching which parameters are trained, as `set_adapter` does."""
     layer._active_adapter = names
     layer._disable_adapters = False
