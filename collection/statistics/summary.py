@@ -15,7 +15,7 @@ from collection.statistics.counts import Votes
 from collection.statistics.rates import PositionBias, Power, WinRate, position_bias, power, win_rates
 from collection.statistics.strengths import Rating, ratings, tie_chance
 from collection.store import Store
-from collection.types import Totals, VoteCount
+from collection.types import Totals, VoteCount, WhichVotes
 from collection.votes.contenders import Contender, differences, pooled
 
 METHODOLOGY: Final = "3"
@@ -92,7 +92,7 @@ def summarise(
     store: Store,
     family: str | None = None,
     modality: str | None = None,
-    study: str | None = None,
+    study: WhichVotes = None,
     pool: Collection[str] = (),
 ) -> Summary:
     """The blind votes on a family and modality, or of a study (None: all), each contender for itself but for what
