@@ -26,7 +26,6 @@ LONG_MODULES = {
     "collection/database/models.py",
     "service/arena/compare.py",
     "tests/collection/formats/test_exporters.py",
-    "tests/train/commands/test_preference.py",
 }
 LONG_FUNCTIONS = {
     "collection/votes/casting.py: record_votes",
