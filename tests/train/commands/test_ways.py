@@ -50,7 +50,7 @@ def test_through_guidance_trains_beside_the_aligned_model_in_use_and_says_so(
     assert made["base_unet_sha256"] == base
     assert f"Base UNet sha256 `{base}`" in (tmp_path / "out" / "README.md").read_text()
 
-    grid = np.asarray(Image.open(tmp_path / "out" / "validation" / "step_000003.png"))[:64, :64].astype(int)
+    grid = np.asarray(Image.open(tmp_path / "out" / "validation" / "step_000003.png"))[4:68, 4:68].astype(int)
     for aligned, least, most in ((adapter_file(in_use.path, "aligned"), 0, 2), (None, 20, 255)):  # None: the family's
         generator = Generator(tiny, aligned=aligned, device="cpu")
         drawn = generator.generate(GenerationRequest(pairs[0].prompt, seed=0, variants=("aligned",)))
