@@ -22,7 +22,7 @@ def note_comparisons(session: Session, comparison_ids: Collection[str]) -> None:
         ["id", "family", "modality", "judgeable", "ballots"],
         _comparisons(GenerationRow.comparison_id.in_(comparison_ids)),
     )
-    changed = {"judgeable": new.excluded.judgeable}
+    changed = {name: new.excluded[name] for name in ("family", "modality", "judgeable")}
     session.connection().execute(new.on_conflict_do_update(index_elements=["id"], set_=changed))
 
 
@@ -52,13 +52,15 @@ def wrong_comparisons(session: Session) -> list[str]:
 
 
 def _comparisons(which: ColumnElement[bool]) -> Select[str, str, str, bool, int]:
-    """The rows that generations make, without ballots: judgeable are two variants of the same prompt and noise, but
-    never a study's, for an answer on its pictures elsewhere would tell their names."""
+    """The rows that generations make, without ballots: judgeable are two variants of the same prompt and noise, so none
+    that were made elsewhere, whose noise is not known, and never a study's, for an answer on its pictures elsewhere
+    would tell their names."""
     in_studies = select(StudyItemRow.comparison_id).where(StudyItemRow.comparison_id.is_not(None))
     same = (GenerationRow.prompt, GenerationRow.seed, GenerationRow.family, GenerationRow.modality)
     judgeable = and_(
         func.count(GenerationRow.variant.distinct()) > 1,
         *(func.min(column) == func.max(column) for column in same),
+        func.min(GenerationRow.seed) >= 0,
         GenerationRow.comparison_id.not_in(in_studies),
     )
     return (

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from collection.database import sql
 from collection.database.connection import Database
-from collection.database.models import GenerationRow, TallyRow, VoteRow, unpack_latents
+from collection.database.models import AdapterRow, GenerationRow, TallyRow, VoteRow, unpack_latents
 from collection.statistics.counts import Votes
-from collection.types import PreferencePairs, PreferenceRecord, Totals, VoteCount
+from collection.types import ROLES, PreferencePairs, PreferenceRecord, Totals, VoteCount
 from collection.votes.contenders import TRAITS, Contender, traits_of
 
 ROWS_AT_ONCE: Final = 1000
@@ -87,11 +87,13 @@ class Results(Database):
         columns = [getattr(made, name) for name in (*TRAITS, "aligned_id", "negative_id", "created_at")]
         found = {}
         with self.reading() as session:
+            names = dict(session.execute(select(AdapterRow.id, AdapterRow.name)).tuples().all())
             for identity in ids:
                 first = select(*columns).where(made.contender == identity).order_by(made.created_at).limit(1)
                 row = dict(session.execute(first).mappings().one())
                 traits = traits_of(row)
-                versions = {role: row[f"{role}_id"] for role in ("aligned", "negative") if f"{role}_sha256" in traits}
+                used = {str(role): row[f"{role}_id"] for role in ROLES if f"{role}_sha256" in traits}
+                versions = {role: names.get(adapter, adapter) for role, adapter in used.items()}
                 found[identity] = Contender(identity, row["variant"], traits, versions, row["created_at"])
         return found
 

@@ -70,6 +70,8 @@
   const button = (text, action, attributes = {}) =>
     element("button", { type: "button", class: "npo-vote-button", onclick: action, ...attributes }, text);
 
+  const link = (text, address, kind = "") => element("a", { class: `npo-vote-button ${kind}`, href: address }, text);
+
   function notice(text) {
     const line = root.querySelector("#npo-vote-notice");
     if (line && line.textContent !== text) line.textContent = text;
@@ -257,6 +259,11 @@
     } else if (event.key === "z" || event.key === "Z") {
       event.preventDefault();
       goBack();
+    } else if (event.key === "Escape") {
+      root.querySelectorAll(".npo-vote-panel.zoomed").forEach((each) => {
+        each.classList.remove("zoomed");
+        each.setAttribute("aria-pressed", "false");
+      });
     } else if (event.key === " " && event.target.tagName !== "BUTTON") {
       event.preventDefault();
       if (current) togglePlay(current);
@@ -434,19 +441,32 @@
     try {
       study = await call("study", new URLSearchParams(location.search).get("study") || "");
     } catch (error) {
-      return screen("This study cannot be shown", [error.message], button("Try again", start));
+      return screen("This study cannot be shown", [error.message], button("Try again", start), link("To the start page", base()));
     }
     if (study.name) document.title = study.title;
     token = store("token" + worker()) || store("token"); // whose it is, the server knows
     if (study.name && store("agreed" + worker()) === `${study.name} ${study.consent_version}` && token) {
       return join().catch((error) => screen("You cannot take part now", [error.message], button("Try again", start)));
     }
-    if (study.closed) return screen("Nothing to vote on", [study.closed]);
+    if (study.closed) {
+      return screen("No study is open here", [study.closed],
+        link("Compare pictures of your own", base(), "npo-primary"), link("See what people preferred", base() + "results"));
+    }
     return consent();
+  }
+
+  /* What lies behind the full-screen stage can be neither seen nor reached with the Tab key. */
+  function hideTheRest() {
+    for (let each = root; each !== document.body; each = each.parentElement) {
+      for (const sibling of each.parentElement.children) {
+        if (sibling !== each && !["SCRIPT", "STYLE"].includes(sibling.tagName)) sibling.inert = true;
+      }
+    }
   }
 
   function mount(found) {
     root = found;
+    hideTheRest();
     root.replaceChildren(
       element("header", { class: "npo-vote-top" },
         element("div", { id: "npo-vote-progress", class: "npo-progress", role: "progressbar", "aria-label": "Pairs answered", "aria-valuemin": "0", hidden: true }, element("span")),

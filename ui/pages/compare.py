@@ -25,7 +25,12 @@ from ui.pages.compare_handlers import Screen
 TITLE = "Compare"
 IDLE_S = 3600  # what a page that nobody touches for so long keeps on the server is forgotten
 AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-SHOW_STAGE = "() => document.getElementById('npo-stage').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+FILL_FORM = f"""(prompt, seed) => {{
+  const asked = new URLSearchParams(location.search);
+  const rolled = String(Math.floor(Math.random() * {request_from_form.DICE_SEEDS}));
+  return [asked.get("prompt") ?? sessionStorage.getItem("npo-prompt") ?? prompt, asked.get("seed") ?? rolled];
+}}"""
+SHOW_STAGE = "() => document.getElementById('npo-stage').scrollIntoView({behavior: 'smooth', block: 'start'})"
 
 
 def build(services: Services) -> gr.Blocks:
@@ -77,7 +82,8 @@ def build(services: Services) -> gr.Blocks:
         _wire_votes(services, screen, vote_card, reveal_card)
         asked = [versions.aligned, versions.negative, *settings_of(prompt_card)]
         wire_grid(services, prompt_card.grid, participant, asked)
-        page.load(request_from_form.roll_seed, None, prompt_card.seed, **AT_ONCE)
+        typed = [prompt_card.prompt, prompt_card.seed]
+        page.load(None, typed, typed, js=FILL_FORM, **AT_ONCE)
         shown = [versions.aligned, versions.negative, versions.line, versions.seen]
         page.load(partial(refresh, services.shelf), [versions.seen, prompt_card.modality], shown, **AT_ONCE)
     return page

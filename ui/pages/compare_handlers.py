@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import gradio as gr
 from npo_core.catalog.adapter_files import Role
 from npo_core.variants import DEFAULT_VARIANTS
 from service.arena.compare import ComparisonView, RevealedComparison
+from service.arena.picks import Pick
 from service.errors import INPUT_ERRORS
 from service.generation.adapters_in_use import NEWEST
 from service.services import Services
@@ -100,7 +102,7 @@ def undo(services: Services, participant: str, comparison_id: str, revealed: Rev
     except INPUT_ERRORS as error:
         return Screen(verdict=message(str(error), "error"))
     return Screen(
-        stage=KEEP,
+        stage=revealed_panels(replace(revealed, pick=Pick())) if revealed else KEEP,
         vote_card=gr.update(visible=True),
         best=gr.update(value=None),
         worst=gr.update(value=NO_WORST),
