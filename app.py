@@ -44,6 +44,7 @@ from service.training.admin import AdminGate
 from ui.http import api
 from ui.http.firewall import Door
 from ui.http.monitoring import add_watch
+from ui.http.previews import add_previews
 from ui.http.rest import add_endpoints
 from ui.pages import about, compare, results, retrain, vote
 from ui.theme import head, style, theme
@@ -121,6 +122,7 @@ def launch(app: gr.Blocks, services: Services, **options: object) -> None:
     door = Door()
     door.endpoints = add_endpoints(door, services)
     add_watch(door, services.health)
+    add_previews(door, NAME, "Three models paint your prompt from the same noise. Pick the best, without their names.")
     app.queue(default_concurrency_limit=8, max_size=256, api_open=False)  # nothing of gradio's passes by its queue
     app.launch(
         theme=theme(),

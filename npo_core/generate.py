@@ -115,16 +115,18 @@ def run(options: argparse.Namespace) -> None:
         fps=options.fps,
     )
     formats = _formats(options.also, options.modality)
-    aligned = adapter_file(options.aligned, "aligned") if options.aligned else None
-    negative = adapter_file(options.negative, "negative") if options.negative else None
-    trained_for = negative.trained_for if negative else {}
-    resolved = resolve_request(request, family.at_shares(trained_for))  # before the slow imports
+    resolve_request(request, family)  # before anything is read
+    generator = Generator(
+        family,
+        aligned=adapter_file(options.aligned, "aligned") if options.aligned else None,
+        negative=adapter_file(options.negative, "negative") if options.negative else None,
+        routing=options.routing,
+        safety=not options.no_safety_checker,
+    )
+    resolved = resolve_request(request, family.at_shares(generator.shares(request.modality)))
     shares = _grid_shares(options.grid_alpha, options.grid_beta, resolved)
     for cell in grid_requests(request, *shares) if shares else ():
         resolve_request(cell, family)
-    generator = Generator(
-        family, aligned=aligned, negative=negative, routing=options.routing, safety=not options.no_safety_checker
-    )
     _make_folder(options.out)
     hush_libraries()
     on_step = _show_progress if sys.stderr.isatty() else None

@@ -103,7 +103,15 @@ def test_the_page_on_training_links_to_files_that_exist_and_names_flags_that_exi
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if "://" not in link]
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
-    commands = (("train.npo",), ("train.self_npo",), ("service.versus",), ("collection", "adapters"))
+    commands = (
+        ("train.npo",),
+        ("train.self_npo",),
+        ("train.evaluate",),
+        ("train.emoji.jury",),
+        ("train.emoji.bars",),
+        ("service.versus",),
+        ("collection", "adapters"),
+    )
     answers = "".join(help_of(*command) for command in commands)
     others = {"--num_processes", "--multi_gpu", "--config_file", "--help"}  # of accelerate, and everybody's
     assert [flag for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page)) - others if flag not in answers] == []

@@ -16,7 +16,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
@@ -64,7 +64,7 @@ def read_jsonl(path: Path) -> Iterator[Record]:
     for number, line in lines_of(path):
         try:
             yield _from_line(line)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise InputError(
                 f"Line {number} of {path} is no exported record ({error}); give a file made by "
                 "`python -m collection export --format jsonl`."
@@ -193,7 +193,7 @@ def _from_json(name: str, value: Any) -> Any:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:
             raise ValueError(f"{name} has no time zone")
-        return moment
+        return moment.astimezone(UTC)
     if name == "media":
         return base64.b64decode(value, validate=True)
     if name == "latents":

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from collection.statistics.agreement import agreement
@@ -14,7 +15,7 @@ from collection.statistics.counts import Votes
 from collection.statistics.rates import PositionBias, Power, WinRate, position_bias, power, win_rates
 from collection.statistics.strengths import Rating, ratings, tie_chance
 from collection.store import Store
-from collection.types import Totals, VoteCount
+from collection.types import Totals, VoteCount, WhichVotes
 from collection.votes.contenders import Contender, differences, pooled
 
 METHODOLOGY: Final = "3"
@@ -38,7 +39,7 @@ class PromptScore:
 
 @dataclass(frozen=True)
 class VersionStep:
-    """How one version of a variant did against an opponent; `version` is the id of the adapter that is new in it."""
+    """How one version of a variant did against an opponent; version: what the adapter that is new in it is called."""
 
     variant: str
     contender: str
@@ -79,15 +80,19 @@ class Summary:
 
     def called(self, variant: str, contender: str) -> str:
         """`variant` as people call it, with what tells the contender from others of the same variant."""
-        told = next((one.name for one in self.contenders if one.id == contender), "")
+        told = self._names.get(contender)
         return f"{variant} ({told})" if told else variant
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {one.id: one.name for one in self.contenders}
 
 
 def summarise(
     store: Store,
     family: str | None = None,
     modality: str | None = None,
-    study: str | None = None,
+    study: WhichVotes = None,
     pool: Collection[str] = (),
 ) -> Summary:
     """The blind votes on a family and modality, or of a study (None: all), each contender for itself but for what

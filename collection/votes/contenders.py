@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,9 +39,9 @@ ID_LENGTH: Final = 32
 
 @dataclass(frozen=True)
 class Contender:
-    """One of those that are compared. traits: those of TRAITS that its pictures depend on; versions: the ids of the
-    adapters that it uses; first_made_at: when the first picture of it was made; name: the variant, with what tells it
-    from the others of the same variant beside it."""
+    """One of those that are compared. traits: those of TRAITS that its pictures depend on; versions: what the adapters
+    that it uses are called, by role; first_made_at: when the first picture of it was made; name: what tells it from the
+    others of the same variant beside it, in words."""
 
     id: str
     variant: str
@@ -72,12 +73,16 @@ def pooled(contender: Contender, pool: Collection[str]) -> Contender:
 
 def differences(contenders: Sequence[Contender]) -> dict[str, str]:
     """contender id -> in words, what tells it from the others of the same variant; empty where it is the only one."""
-    found = {}
+    values: dict[tuple[str, str], set[Any]] = defaultdict(set)
     for contender in contenders:
-        alike = [other for other in contenders if other.variant == contender.variant]
-        differing = [name for name in contender.traits if len({repr(each.traits.get(name)) for each in alike}) > 1]
-        found[contender.id] = ", ".join(_trait(contender, name) for name in differing)
-    return found
+        for trait, value in contender.traits.items():
+            values[contender.variant, trait].add(value)
+    return {
+        contender.id: ", ".join(
+            _trait(contender, trait) for trait in contender.traits if len(values[contender.variant, trait]) > 1
+        )
+        for contender in contenders
+    }
 
 
 def _trait(contender: Contender, name: str) -> str:

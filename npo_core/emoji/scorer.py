@@ -152,7 +152,7 @@ class Scorer:
         return Answers(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
     def _wanted(self, answers: Answers, prompts: Sequence[str]) -> Tensor:
-        """(B,) the log-probability of all that each prompt names, and of clean."""
+        """(B,) the log-probability of all that each prompt names, of no other thing, and of clean."""
         present, clean = functional.logsigmoid(answers.present), functional.logsigmoid(answers.clean)
         colour, number = answers.colour.log_softmax(2), answers.number.log_softmax(2)
         style, backdrop = answers.style.log_softmax(1), answers.backdrop.log_softmax(1)
@@ -162,6 +162,10 @@ class Scorer:
             score = clean[row] + backdrop[row, wanted.backdrop or 0]
             if wanted.style is not None:
                 score = score + style[row, wanted.style]
+            if wanted.things:
+                named = torch.tensor([concept for concept, _, _ in wanted.things], device=present.device)
+                others = answers.present[row].index_fill(0, named, -torch.inf)
+                score = score + functional.logsigmoid(-others.max())
             for concept, hue, many in wanted.things:
                 score = score + present[row, concept] + number[row, concept, many - 1]
                 if hue is not None:
@@ -179,7 +183,7 @@ class Scorer:
         return np.array(right)
 
     def log_probability(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
-        """(B,) natural-log probability that the picture is clean and shows all that its prompt names."""
+        """(B,) natural-log probability that the picture is clean and shows what its prompt names, nothing else."""
         return self._wanted(self.answers(images), prompts).numpy()
 
     @torch.no_grad()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.negatives import RIVALS, Bench, main, protocol_flags
+from benchmarks.negatives.__main__ import main
+from benchmarks.negatives.rivals import RIVALS, Bench, protocol_flags
 from npo_core.catalog.adapter_files import adapter_file
 from npo_core.catalog.families import ModelFamily
 from npo_core.generator import GenerationRequest, Generator
@@ -28,9 +29,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFamily:
 
 @pytest.fixture
 def bench(tiny: ModelFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr("benchmarks.negatives.WARM_UP_STEPS", 1)
-    monkeypatch.setattr("benchmarks.negatives.TIMED_STEPS", 2)
-    monkeypatch.setattr("benchmarks.negatives.REWARD_BATCH", 2)
+    monkeypatch.setattr("benchmarks.negatives.rivals.WARM_UP_STEPS", 1)
+    monkeypatch.setattr("benchmarks.negatives.rivals.TIMED_STEPS", 2)
+    monkeypatch.setattr("benchmarks.negatives.rivals.REWARD_BATCH", 2)
     return Bench(tiny, tmp_path / "out", 3.0, random_pairs(6), random_pairs(6, seed=1), Brightness(), SETTINGS)
 
 

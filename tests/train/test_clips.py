@@ -53,7 +53,7 @@ def clip_config(folder: Path, **changes: Any) -> Any:
 def test_training_on_clips_starts_at_no_preference_and_learns_one(tmp_path: Path, tiny: ModelFamily) -> None:
     config = clip_config(tmp_path, batch_size=4, max_train_steps=12, caption_dropout=0.0)
     losses: list[float] = []
-    train_adapter(config, random_pairs(4, shape=CLIP_SHAPE), tiny, lambda step: losses.append(step.loss))
+    train_adapter(config, random_pairs(4, shape=CLIP_SHAPE), tiny, lambda step: losses.append(step.values["loss"]))
     assert losses[0] == pytest.approx(np.log(2), abs=1e-4), "the LoRA starts as nothing"
     assert np.mean(losses[-3:]) < 0.9 * losses[0]
 

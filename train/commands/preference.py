@@ -163,7 +163,7 @@ def _describe(
     elif config.role == "negative":
         direction = f"reversed: rejected {'clips' if config.modality == 'video' else 'pictures'} become likelier"
     else:
-        direction = "as picked"
+        direction = "as picked" + (" with their prompts, reversed without" if config.both_signs else "")
     lines = [f"{METHODS[config.role]} for {family.label}: {len(pairs)} pairs on {prompts} prompts, {direction}."]
     if held_out:
         lines.append(f"Held out: {len(held_out)} pairs on other prompts.")

@@ -108,7 +108,8 @@ def train_objective(
 
 def base_facts(pipeline: Any) -> dict[str, Any]:
     """What the records say of the base. empty_prompt is there for SDXL alone, whose runs once encoded it."""
-    facts = {"base": base_name(pipeline), "base_unet_sha256": hash_weights(pipeline.unet)}
+    predicts = pipeline.scheduler.config.get("prediction_type", "epsilon")
+    facts = {"base": base_name(pipeline), "base_unet_sha256": hash_weights(pipeline.unet), "prediction_type": predicts}
     return {**facts, "empty_prompt": "zeros"} if samples_with_zeros(pipeline) else facts
 
 
@@ -125,8 +126,10 @@ def _about(config: TrainConfig, pairs: Sequence[PreferencePair]) -> About:
     """Several votes may stand behind a pair, and none behind one from a data set or a scorer."""
     votes = sum(len(pair.votes) for pair in pairs)
     spoken = f" from {votes} {'vote' if votes == 1 else 'votes'}" if votes else ""
-    paper = "Diffusion-NPO, arXiv 2505.11245" if config.role == "negative" else "Diffusion-DPO, arXiv 2311.12908"
     counted = f"{len(pairs)} preference {'pair' if len(pairs) == 1 else 'pairs'}"
+    if config.both_signs:
+        return About("Diff-SNPO", f"{counted}{spoken}, exchanged without the prompt (Diff-SNPO, ICLR 2026)", "pairs")
+    paper = "Diffusion-NPO, arXiv 2505.11245" if config.role == "negative" else "Diffusion-DPO, arXiv 2311.12908"
     return About(METHODS[config.role], f"{counted}{spoken} ({paper})", "pairs")
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CHECKPOINT_FILE_NAME = "checkpoint.pt"
 METRICS_FILE_NAME = "metrics.csv"
 PROVENANCE_FILE_NAME = "provenance.json"
+SINCE_THE_BASE_S_HASH = ("prediction_type",)  # facts that were added later and are in the base's hash anyway
 LIBRARIES = ("torch", "diffusers", "peft", "accelerate", "transformers", "numpy")
 
 
@@ -87,8 +88,9 @@ def load_checkpoint(config: TrainConfig, facts: dict[str, Any]) -> Checkpoint | 
         found = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise InputError(f"{file} cannot be read ({type(error).__name__}); start without --resume.") from None
-    defaults = {entry.name: entry.default for entry in fields(TrainConfig)}  # earlier versions had fewer settings
-    identity = {**defaults, **found.pop("identity")}
+    defaults = {entry.name: entry.default for entry in fields(TrainConfig)}  # earlier versions wrote down less
+    known = {name: value for name, value in facts.items() if name in SINCE_THE_BASE_S_HASH}
+    identity = {**defaults, **known, **found.pop("identity")}
     for name, value in {**config.identity(), **facts}.items():
         if identity.get(name) != value:
             raise InputError(

@@ -139,10 +139,18 @@ def model_card(config: TrainConfig, about: About, provenance: dict[str, Any], me
             "",
             *_rows(settings, ("setting", "value")),
             "",
+            *_unit_of_beta(about, provenance),
             f"Base UNet sha256 `{provenance['base_unet_sha256']}`, adapter sha256 `{provenance['adapter_sha256']}`.",
             "",
         ]
     )
+
+
+def _unit_of_beta(about: About, provenance: dict[str, Any]) -> list[str]:
+    """Betas of bases that predict different things cannot be compared (see docs/training.md)."""
+    predicts = {"epsilon": "the noise", "v_prediction": "v", "sample": "the picture"}[provenance["prediction_type"]]
+    told = f"beta_dpo multiplies errors of {predicts}, which this base predicts; for another kind of base find it anew."
+    return [told, ""] if about.examples == "pairs" else []
 
 
 def _rows(values: dict[str, Any], head: tuple[str, str]) -> list[str]:

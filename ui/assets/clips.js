@@ -45,7 +45,7 @@
     }
 
     get lead() { return this.videos[0]; }
-    get frame_s() { return this.lead.duration / this.frames; }
+    get frame_s() { return (this.lead.duration || 1) / this.frames; } // unknown before its data are there
     get frame() { return Math.min(this.frames - 1, Math.floor(this.lead.currentTime / this.frame_s + 0.01)); }
     find(name) { return this.root.querySelector(`[data-clip-do="${name}"]`); }
 

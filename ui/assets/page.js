@@ -24,3 +24,30 @@ document.addEventListener("click", (event) => {
   document.body.append(dialog);
   dialog.showModal();
 });
+
+/* Says aloud that pictures are ready, or why there are none: the stage is drawn anew each time, so it is no live region
+   itself. */
+(() => {
+  let line, busy = false;
+  const tell = () => {
+    const stage = document.querySelector("#npo-stage .npo-stage");
+    if (!stage) return;
+    if (!line) {
+      line = document.createElement("p");
+      line.className = "npo-hidden";
+      line.setAttribute("role", "status");
+      document.body.append(line);
+    }
+    const now = stage.getAttribute("aria-busy") === "true";
+    if (busy && !now && stage.querySelector("[data-enlarge], video")) line.textContent = "Ready: which one is best?";
+    else if (now && !busy) line.textContent = "Making three of them from your prompt.";
+    busy = now;
+  };
+  new MutationObserver(tell).observe(document.documentElement, { childList: true, subtree: true });
+})();
+
+/* A prompt that was begun is there again after a reload. */
+document.addEventListener("input", (event) => {
+  if (!event.target.closest("#npo-prompt")) return;
+  try { sessionStorage.setItem("npo-prompt", event.target.value); } catch { /* a browser that keeps nothing */ }
+});

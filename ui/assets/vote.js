@@ -1,5 +1,5 @@
 /* The page Vote: takes a person through a study, from consent to the way out. It draws into #npo-study and talks to
-   /study, /join_study, /next_ballot, /vote, /leave_study and /report_fault. An answer is kept in the browser until the
+   /study, /join_study, /next_ballot, /vote, /undo_vote, /leave_study and /report_fault. An answer is kept in the browser until the
    server has it; the pair after the one on the screen is always fetched and decoded ahead. */
 (() => {
   const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie", ArrowUp: "both_bad", s: "skip", S: "skip" };
@@ -69,6 +69,8 @@
 
   const button = (text, action, attributes = {}) =>
     element("button", { type: "button", class: "npo-vote-button", onclick: action, ...attributes }, text);
+
+  const link = (text, address, kind = "") => element("a", { class: `npo-vote-button ${kind}`, href: address }, text);
 
   function notice(text) {
     const line = root.querySelector("#npo-vote-notice");
@@ -257,6 +259,11 @@
     } else if (event.key === "z" || event.key === "Z") {
       event.preventDefault();
       goBack();
+    } else if (event.key === "Escape") {
+      root.querySelectorAll(".npo-vote-panel.zoomed").forEach((each) => {
+        each.classList.remove("zoomed");
+        each.setAttribute("aria-pressed", "false");
+      });
     } else if (event.key === " " && event.target.tagName !== "BUTTON") {
       event.preventDefault();
       if (current) togglePlay(current);
@@ -268,7 +275,7 @@
     if (!pair || !unlocked || (pair.failed && choice !== "skip")) return;
     unlocked = false;
     const seconds = (performance.now() - shownAt) / 1000;
-    const sent = send(pair, choice, pair.failed || pair.answered ? null : seconds);
+    const sent = send("vote", pair.ballot_id, choice, token, "", pair.failed || pair.answered ? null : seconds);
     pair.answered = true;
     if (pair.training) {
       sent.then((told) => told && feedback(pair, choice, told.right));
@@ -279,11 +286,10 @@
     advance(pair);
   }
 
-  /* Kept in the browser until the server has it, or says why it will not. */
-  function send(pair, choice, seconds) {
-    const entry = [pair.ballot_id, choice, token, "", seconds];
+  /* An answer, or that one is taken back: kept in the browser until the server has it, or says why it will not. */
+  function send(...entry) {
     store("unsent", JSON.stringify([...unsent(), entry]));
-    const sent = sending.then(() => callUntilAnswered("vote", ...entry));
+    const sent = sending.then(() => callUntilAnswered(...entry));
     sending = sent.catch(refused).then(() => forget(entry));
     return sent.catch(() => null);
   }
@@ -347,6 +353,7 @@
   function goBack() {
     if (!history.length || !current) return;
     const previous = history.pop();
+    send("undo_vote", previous.ballot_id, token);
     show(previous); // the one that was on the screen comes again, as what follows it
     notice("Your answer was undone; answer again.");
   }
@@ -412,7 +419,7 @@
     if (part.withdrawn) return withdrawn();
     let lost = "";
     for (const entry of unsent()) {
-      await callUntilAnswered("vote", ...entry).catch((error) => { lost = error.message; });
+      await callUntilAnswered(...entry).catch((error) => { lost = error.message; });
       forget(entry);
     }
     root.querySelector("#npo-vote-leave").hidden = false;
@@ -434,19 +441,32 @@
     try {
       study = await call("study", new URLSearchParams(location.search).get("study") || "");
     } catch (error) {
-      return screen("This study cannot be shown", [error.message], button("Try again", start));
+      return screen("This study cannot be shown", [error.message], button("Try again", start), link("To the start page", base()));
     }
     if (study.name) document.title = study.title;
     token = store("token" + worker()) || store("token"); // whose it is, the server knows
     if (study.name && store("agreed" + worker()) === `${study.name} ${study.consent_version}` && token) {
       return join().catch((error) => screen("You cannot take part now", [error.message], button("Try again", start)));
     }
-    if (study.closed) return screen("Nothing to vote on", [study.closed]);
+    if (study.closed) {
+      return screen("No study is open here", [study.closed],
+        link("Compare pictures of your own", base(), "npo-primary"), link("See what people preferred", base() + "results"));
+    }
     return consent();
+  }
+
+  /* What lies behind the full-screen stage can be neither seen nor reached with the Tab key. */
+  function hideTheRest() {
+    for (let each = root; each !== document.body; each = each.parentElement) {
+      for (const sibling of each.parentElement.children) {
+        if (sibling !== each && !["SCRIPT", "STYLE"].includes(sibling.tagName)) sibling.inert = true;
+      }
+    }
   }
 
   function mount(found) {
     root = found;
+    hideTheRest();
     root.replaceChildren(
       element("header", { class: "npo-vote-top" },
         element("div", { id: "npo-vote-progress", class: "npo-progress", role: "progressbar", "aria-label": "Pairs answered", "aria-valuemin": "0", hidden: true }, element("span")),

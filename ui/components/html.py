@@ -40,6 +40,7 @@ def header(current: str) -> str:
         for title, address in PAGE_LINKS
     )
     return (
+        '<a class="npo-skip" href="#npo-title">Skip to the content</a>'
         f'<header class="npo-header"><a class="npo-name" href="./">{MARK}<span>Diffusion-NPO Lab</span></a>'
         f'<nav aria-label="Pages">{links}</nav></header>'
     )
@@ -47,7 +48,7 @@ def header(current: str) -> str:
 
 def heading(title: str, text: str) -> str:
     """A page's title and one sentence under it."""
-    return f'<div class="npo-heading"><h1>{escape(title)}</h1><p>{escape(text)}</p></div>'
+    return f'<div class="npo-heading"><h1 id="npo-title" tabindex="-1">{escape(title)}</h1><p>{escape(text)}</p></div>'
 
 
 def message(text: str, kind: Literal["error", "note", "done"] = "note") -> str:

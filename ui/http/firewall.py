@@ -29,7 +29,7 @@ LARGEST_BODY = 64 * 1024
 API = "/gradio_api/"
 OPEN_TO_READ = re.compile(
     r"/(assets|static|svelte)/.+|/(theme\.css|config/?|favicon\.ico|robots\.txt|manifest\.json)"
-    r"|/healthz(/live)?|/metrics"
+    r"|/healthz(/live)?|/metrics|/preview\.png"
     r"|/login/(huggingface|callback)|/logout"  # of a Space
     r"|/gradio_api/(app_id/?|info/?|openapi\.json|theme\.css|startup-events|queue/data|heartbeat/[\w-]{1,64})"
     r"|/gradio_api/call/(v2/)?\w{1,64}/[\w-]{1,64}",

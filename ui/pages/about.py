@@ -54,7 +54,7 @@ def build(services: Services) -> gr.Blocks:
         gr.HTML(
             heading("How it works", "A model of what people dislike makes better pictures than one that ignores it.")
         )
-        gr.HTML(METHOD + figure() + weights_table(services.family.alpha, services.family.beta) + LOOP + SOURCES)
+        gr.HTML(METHOD + figure() + weights_table(*services.shelf.shares()) + LOOP + SOURCES)
     return page
 
 

@@ -9,7 +9,6 @@ import gradio as gr
 
 from npo_core.variants import DEFAULT_VARIANTS
 from service.services import Services
-from ui.components import request_from_form
 from ui.components.family_menu import menu
 from ui.components.grid import wire_grid
 from ui.components.html import header, heading, message, one_line
@@ -25,7 +24,11 @@ from ui.pages.compare_handlers import Screen
 TITLE = "Compare"
 IDLE_S = 3600  # what a page that nobody touches for so long keeps on the server is forgotten
 AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-SHOW_STAGE = "() => document.getElementById('npo-stage').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+FILL_FORM = """(prompt, seed) => {
+  const asked = new URLSearchParams(location.search);
+  return [asked.get("prompt") ?? sessionStorage.getItem("npo-prompt") ?? prompt, asked.get("seed") ?? seed];
+}"""
+SHOW_STAGE = "() => document.getElementById('npo-stage').scrollIntoView({behavior: 'smooth', block: 'start'})"
 
 
 def build(services: Services) -> gr.Blocks:
@@ -77,7 +80,8 @@ def build(services: Services) -> gr.Blocks:
         _wire_votes(services, screen, vote_card, reveal_card)
         asked = [versions.aligned, versions.negative, *settings_of(prompt_card)]
         wire_grid(services, prompt_card.grid, participant, asked)
-        page.load(request_from_form.roll_seed, None, prompt_card.seed, **AT_ONCE)
+        typed = [prompt_card.prompt, prompt_card.seed]
+        page.load(None, typed, typed, js=FILL_FORM, **AT_ONCE)
         shown = [versions.aligned, versions.negative, versions.line, versions.seen]
         page.load(partial(refresh, services.shelf), [versions.seen, prompt_card.modality], shown, **AT_ONCE)
     return page
@@ -96,7 +100,7 @@ def _wire_generation(
     }
     gr.on([card.generate.click, card.prompt.submit], **run)
     gr.on([card.generate.click, card.prompt.submit, reveal.again.click], fn=None, js=SHOW_STAGE, **AT_ONCE)
-    reveal.again.click(request_from_form.roll_seed, None, card.seed, **AT_ONCE).then(**run)
+    reveal.again.click(fn=None, js="() => ''", outputs=card.seed, **AT_ONCE).then(**run)
 
 
 def _wire_votes(services: Services, screen: Screen, card: VoteCard, reveal: RevealCard) -> None:

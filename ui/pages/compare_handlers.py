@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import gradio as gr
 from npo_core.catalog.adapter_files import Role
 from npo_core.variants import DEFAULT_VARIANTS
 from service.arena.compare import ComparisonView, RevealedComparison
+from service.arena.picks import Pick
 from service.errors import INPUT_ERRORS
 from service.generation.adapters_in_use import NEWEST
 from service.services import Services
@@ -23,6 +25,10 @@ from ui.components.vote_cards import NO_WORST, details_html, read_pick, slider_c
 from ui.live import LiveStep, LiveWait, follow
 
 KEEP: Any = gr.skip()
+WORKBENCH = (
+    "Workbench: with a seed, settings or versions of your own your pick is kept but does not count as blind, for these "
+    "pictures can be made again under their names. Leave them as they are, and the seed empty, for a pick that counts."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +65,8 @@ def generate(
         who = services.visitors.named(participant)
         versions: dict[Role, str] = {"aligned": aligned or NEWEST, "negative": negative or NEWEST}
         yield _starting(who)
-        for event in follow(partial(services.compare.compare, request, who, versions)):
+        own_seed = request_from_form.has_own_seed(seed)
+        for event in follow(partial(services.compare.compare, request, who, versions, own_seed=own_seed)):
             if isinstance(event, LiveWait):
                 yield Screen(stage=waiting_panels(event.place))
             elif isinstance(event, LiveStep):
@@ -100,13 +107,13 @@ def undo(services: Services, participant: str, comparison_id: str, revealed: Rev
     except INPUT_ERRORS as error:
         return Screen(verdict=message(str(error), "error"))
     return Screen(
-        stage=KEEP,
+        stage=revealed_panels(replace(revealed, pick=Pick())) if revealed else KEEP,
         vote_card=gr.update(visible=True),
         best=gr.update(value=None),
         worst=gr.update(value=NO_WORST),
         vote_notice=message(
             "Your pick was taken back. The names are known now, so a new pick here is kept as not blind; "
-            "a new seed gives you a fresh, blind comparison."
+            "a new seed, drawn for you, gives you a fresh, blind comparison."
         ),
         reveal_card=gr.update(visible=False),
     )
@@ -129,7 +136,7 @@ def _starting(participant: str) -> Screen:
 def _asking(view: ComparisonView) -> Screen:
     return Screen(
         stage=blind_panels(view.panels),
-        notice=notes(view.notes),
+        notice=notes((*view.notes, *([WORKBENCH] if view.workbench else []))),
         vote_card=gr.update(visible=True),
         best=gr.update(value=None),
         worst=gr.update(value=NO_WORST),

@@ -62,8 +62,9 @@ def build(services: Services) -> gr.Blocks:
 
 
 def offer_studies(services: Services) -> dict[str, Any]:
-    """The row to choose from: all votes, or those of one study."""
-    studies = [study.name for study in services.store.study_progress()]
+    """The row to choose from: all votes, or those of one study that is closed."""
+    still_open = services.store.open_studies()
+    studies = [study.name for study in services.store.study_progress() if study.name not in still_open]
     return gr.update(choices=[ALL_VOTES, *((name, name) for name in studies)], value="", visible=bool(studies))
 
 
@@ -119,7 +120,8 @@ def _training(decided: Mapping[str, int]) -> str:
     ways = "".join(_way_to_training(modality, picks) for modality, picks in decided.items())
     return (
         f'<section class="npo-card"><h2>Close the loop</h2>{ways}'
-        "<p>Run this where the app runs; Compare offers the new version by itself, no restart needed.</p></section>"
+        '<p>Who runs this lab starts the training on the page <a href="./retrain">Retrain</a>; '
+        "Compare offers the new version by itself.</p></section>"
     )
 
 
@@ -133,10 +135,8 @@ def _way_to_training(modality: str, decided: int) -> str:
         else f"{picks}; {missing} more make {WANTED_PICKS}, enough to retrain."
     )
     share = min(100.0, 100 * decided / WANTED_PICKS)
-    option = "" if modality == "image" else f" --modality {modality}"
     return (
         f'<p>{told}</p><div class="npo-progress" role="progressbar" aria-label="Picks on {what} towards a training" '
         f'aria-valuemin="0" aria-valuemax="{WANTED_PICKS}" aria-valuenow="{min(decided, WANTED_PICKS)}">'
         f'<span style="width:{share:.0f}%"></span></div>'
-        f'<pre class="npo-code"><code>python -m train.npo --from-db{option}</code></pre>'
     )

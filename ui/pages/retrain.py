@@ -27,6 +27,12 @@ STATES = {
     "stopped": "Stopped",
 }
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# An adapter that held-out picks do not speak for is put to use only after a second look.
+CONFIRM = """(token, sure) => {
+  const weak = document.querySelector('#npo-run [data-weak]');
+  return [token, !weak || confirm(weak.dataset.weak)];
+}"""
+CONVINCING = 0.55  # held-out accuracy; a coin has 0.5
 CURVES = ("loss", "held_out_loss"), ("accuracy", "held_out_accuracy", "validation_win_rate")
 
 
@@ -55,7 +61,7 @@ def build(services: Services) -> gr.Blocks:
                     ROLES, value="negative", label="What to train", elem_id="npo-role", elem_classes="npo-chips"
                 )
                 with gr.Row(elem_classes="npo-prompt-row"):
-                    steps = gr.Number(None, label="Steps", info="Empty: by the number of picks", precision=0, minimum=1)
+                    steps = gr.Number(0, label="Steps", info="0: by the number of picks", precision=0, minimum=0)
                     start = gr.Button("Start training", variant="primary", elem_id="npo-start", min_width=160)
                     stop = gr.Button("Stop", elem_id="npo-stop", min_width=90)
             with gr.Column(elem_classes="npo-card", elem_id="npo-run"):
@@ -76,10 +82,13 @@ def build(services: Services) -> gr.Blocks:
         for event, action, inputs in (
             (start.click, begin, [token, role, steps]),
             (stop.click, end, [token]),
-            (promote.click, put_to_use, [token]),
             (back.click, take_back, [token, role]),
         ):
             event(partial(action, retrain), inputs, notice, **QUIET).then(show, [token, role], shown, **QUIET)
+        sure = gr.Checkbox(True, visible=False)
+        promote.click(partial(put_to_use, retrain), [token, sure], notice, js=CONFIRM, **QUIET).then(
+            show, [token, role], shown, **QUIET
+        )
         gr.on([timer.tick, role.change], show, [token, role], shown, **QUIET)
     return page
 
@@ -112,8 +121,8 @@ def _enter(admit: Callable[[], str]) -> tuple[Any, ...]:
 
 
 def begin(retrain: RetrainService, token: str | None, role: Role, steps: float | None) -> str:
-    """Starts a training; returns the notice."""
-    return _told(lambda: retrain.start(token, role, None if steps is None else int(steps)), "")
+    """Starts a training, with no or 0 steps as many as the picks are worth; returns the notice."""
+    return _told(lambda: retrain.start(token, role, int(steps) if steps else None), "")
 
 
 def end(retrain: RetrainService, token: str | None) -> str:
@@ -121,8 +130,10 @@ def end(retrain: RetrainService, token: str | None) -> str:
     return _told(lambda: retrain.stop(token), "Stopped. Its checkpoint stays.")
 
 
-def put_to_use(retrain: RetrainService, token: str | None) -> str:
-    """Promotes the adapter of the run that is shown; returns the notice."""
+def put_to_use(retrain: RetrainService, token: str | None, sure: bool = True) -> str:
+    """Promotes the adapter of the run that is shown, unless the admin had second thoughts; returns the notice."""
+    if not sure:
+        return message("Nothing was changed.")
 
     def promote() -> None:
         adapter = retrain.view(token).adapter
@@ -189,10 +200,24 @@ def run_html(view: RunView) -> str:
     )
     words = f"<details{' open' if view.state == 'failed' else ''}><summary>What it says</summary>"
     return (
-        f"<h2>{STATES[view.state]}{escape(done)}</h2>{bar if view.state == 'running' else ''}"
+        f"<h2>{STATES[view.state]}{escape(done)}</h2>{bar if view.state == 'running' else ''}{evidence(view)}"
         f'<div class="npo-curves">{"".join(curve(view.rows, names) for names in CURVES)}</div>'
         f'{words}<pre class="npo-code"><code>{escape(view.log)}</code></pre></details>'
     )
+
+
+def evidence(view: RunView) -> str:
+    """What picks that the run did not learn from say of its result; `data-weak` is asked before that is put to use."""
+    if view.state != "finished":
+        return ""
+    measured = [row["held_out_accuracy"] for row in view.rows if "held_out_accuracy" in row]
+    if not measured:
+        weak = "No picks were held back, so nothing tells whether this version is better. Put it to use all the same?"
+        return f'<p class="npo-small" data-weak="{weak}">No picks were held back to measure it with.</p>'
+    told = f"It agrees with {measured[-1]:.0%} of the picks that it did not learn from; a coin would with 50%."
+    if measured[-1] >= CONVINCING:
+        return f'<p class="npo-small">{told}</p>'
+    return f'<p class="npo-small" data-weak="{told} Put it to use all the same?">{told}</p>'
 
 
 def _grid_html(view: RunView) -> str:

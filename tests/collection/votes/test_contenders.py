@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 
 from collection.__main__ import main
+from collection.database.engine import for_writing
+from collection.database.migrate import alembic_config, upgrade
 from collection.statistics.report import as_json, as_text
 from collection.statistics.summary import summarise
 from collection.store import Store
 from collection.votes.contenders import OF_VARIANT, USES, contender_id, traits_of
 from npo_core.variants import VARIANTS, Mix
-from tests.collection.helpers import add_comparison, cast, generation, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path) as opened:
-        yield opened
+from tests.collection.helpers import add_comparison, cast, generation
 
 
 def identity(variant: str, **changes: Any) -> str:
@@ -125,7 +121,8 @@ def test_the_command_line_counts_together_what_it_is_told_to(
     people = [store.create_participant() for _ in range(3)]
     for number in (1, 2):
         vote_on(store, f"c{number}", people, "nnb", steps=10 * number)
-    where = ["--database-url", str(store.url), "--data-dir", str(tmp_path)]
+    url = store.url.render_as_string(hide_password=False)
+    where = ["--database-url", url, "--data-dir", str(tmp_path)]
     assert main(["stats", "--json", *where]) == 0
     apart = json.loads(capsys.readouterr().out)
     assert main(["stats", "--json", *where, "--pool", "settings"]) == 0
@@ -139,3 +136,15 @@ def test_the_count_table_is_right_about_contenders(store: Store) -> None:
     vote_on(store, "c1", people, "nnb")
     vote_on(store, "c2", people, "nbb", steps=50)
     assert store.verify() == []
+
+
+def test_votes_of_an_older_database_get_their_contenders_and_none_is_lost(store: Store) -> None:
+    people = [store.create_participant() for _ in range(3)]
+    vote_on(store, "c1", people, "nnb", negative_sha256=None, negative_id=None)
+    vote_on(store, "c2", people, "nbb", steps=50)
+    before = as_json(summarise(store))
+    with for_writing(store._engine).begin() as connection:
+        command.downgrade(alembic_config(connection), "0006")
+    upgrade(store._engine)
+    assert store.verify() == []
+    assert as_json(summarise(store)) == before

@@ -438,3 +438,28 @@ def test_the_default_number_of_steps_follows_the_number_of_picks() -> None:
     assert default_steps(24, 16) == 60
     assert default_steps(100, 16) == 100
     assert default_steps(10_000, 16) == 1000
+
+
+def test_one_network_with_both_signs_is_trained_by_dpo_alone(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    assert train.dpo.main(arguments(tmp_path, "--both-signs", "--output-dir", str(tmp_path / "out"))) == 0
+    assert "as picked with their prompts, reversed without" in capsys.readouterr().out
+    assert "# Diff-SNPO adapter for tiny" in (tmp_path / "out" / "README.md").read_text()
+    assert train.npo.main(arguments(tmp_path, "--both-signs")) == 2
+    assert "train it with train.dpo" in capsys.readouterr().err
+
+
+def test_a_part_of_the_noise_alone_is_trained_where_that_is_asked_for(
+    tmp_path: Path, tiny: ModelFamily, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vote_in_store(store, tiny, "lrl")
+    for name, flags in (("all", ""), ("noisy", "--timestep-range 0.5 1"), ("clean", "--timestep-range 0 0.5")):
+        there = ("--output-dir", str(tmp_path / name), *flags.split())
+        assert train.npo.main(arguments(tmp_path, *there)) == 0
+    made = [weights_in(tmp_path / name) for name in ("all", "noisy", "clean")]
+    assert all(made.count(one) == 1 for one in made)
+    assert json.loads((tmp_path / "noisy" / "config.json").read_text())["timestep_range"] == [0.5, 1.0]
+    assert train.npo.main(arguments(tmp_path, "--timestep-range", "1", "0.5")) == 2
+    assert "The timestep range is 1.0 to 0.5" in capsys.readouterr().err

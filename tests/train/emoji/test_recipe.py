@@ -283,8 +283,9 @@ def test_the_score_falls_when_a_thing_its_colour_or_its_number_is_another() -> N
         "two red cats on a chair, 3d style, snow",
         "two red cats on a chair, flat style, grass",
         "two red cats on a chair, flat style",
+        "two red cats, flat style, snow",  # and nothing is said of a chair
     ):
-        assert float(judge._wanted(answers, [wrong])) < score - 5, wrong
+        assert float(judge._wanted(answers, [wrong])) < score - 4, wrong
 
 
 @pytest.mark.slow

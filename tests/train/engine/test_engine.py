@@ -280,7 +280,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path, pipeline: St
     train_adapter(replace(config, max_train_steps=4), pairs, pipeline, held_out=held_out)
     file = tmp_path / "old" / "checkpoint.pt"
     found = torch.load(file, weights_only=True)
-    del found["identity"]["both_signs"]
+    del found["identity"]["both_signs"], found["identity"]["prediction_type"]
     best = found["best"]
     found["best"] = (best["accuracy"], best["step"], best["weights"])
     torch.save(found, file)

@@ -75,6 +75,7 @@ def test_the_model_card_states_this_run_s_numbers(finished: Path) -> None:
     assert provenance["adapter_sha256"] in card
     assert "trained on 5 preference pairs (Diffusion-NPO, arXiv 2505.11245)." in card
     assert "| beta_dpo | 500 |" in card
+    assert "beta_dpo multiplies errors of v, which this base predicts" in card
 
 
 def test_the_table_and_the_curves_hold_every_metric(finished: Path) -> None:

@@ -1,0 +1,1 @@
+"""Every negative, and every rival to one, trained alike."""
