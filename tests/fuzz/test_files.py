@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -41,7 +42,9 @@ from train.pairs.dataset import LatentCache, from_dataset
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 2000
+DTYPES = (torch.float16, torch.bfloat16, torch.int8, torch.float8_e4m3fn, torch.bool, torch.int64)
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
 fuzzed = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -58,7 +61,7 @@ def read[T](reader: Callable[[], T]) -> T | None:
         return reader()
     except (InputError, CollectionInputError) as error:
         assert str(error).strip()
-        assert len(str(error).splitlines()) == 1 or "\n" not in str(error), error
+        assert "\n" not in str(error), error
         return None
 
 
@@ -237,10 +240,16 @@ def state(store: Store) -> tuple[object, ...]:
     return totals.votes, totals.participants, totals.comparisons, [tuple(count) for count in store.vote_counts()]
 
 
+@pytest.fixture(scope="module")
+def into(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One store for all files: what came before must stay as it was."""
+    return open_store(tmp_path_factory.mktemp("into"))
+
+
 @pytest.mark.parametrize("name", ["jsonl", "fastchat", "lmarena", "pickapic"])
 @fuzzed
 @chances
-def test_imports(seed: int, name: str, exports: dict[str, Any], tmp_path: Path) -> None:
+def test_imports(seed: int, name: str, exports: dict[str, Any], into: Store, tmp_path: Path) -> None:
     rng = random.Random(seed)
     rows = [row if rng.random() < 0.6 else values(row, rng) for row in exports[name]]
     file = tmp_path / "votes"
@@ -255,24 +264,10 @@ def test_imports(seed: int, name: str, exports: dict[str, Any], tmp_path: Path) 
             dumped(rows, rng) if name != "jsonl" else "".join(json.dumps(row) + "\n" for row in rows)
         )
     file.write_bytes(octets(content, rng) if rng.random() < 0.3 else content)
-    if not hasattr(test_imports, "store"):
-        test_imports.store = open_store(tmp_path)  # type: ignore[attr-defined]
-    store: Store = test_imports.store  # type: ignore[attr-defined]
-    before, media = state(store), set(map(str, store.media))
-    report = read(lambda: store.import_votes(partial(IMPORTERS[name], file)))
+    before, media = state(into), set(map(str, into.media))
+    report = read(lambda: into.import_votes(partial(IMPORTERS[name], file)))
     if report is None:
-        assert state(store) == before, "all or nothing"
-        assert set(map(str, store.media)) == media, "files too"
+        assert state(into) == before, "all or nothing"
+        assert set(map(str, into.media)) == media, "files too"
     elif rng.random() < 0.02:
-        assert store.verify() == []
-    assert datetime.now(UTC)
-
-
-DTYPES: tuple[Any, ...] = ()
-
-
-def setup_module() -> None:
-    import torch
-
-    global DTYPES
-    DTYPES = (torch.float16, torch.bfloat16, torch.int8, torch.float8_e4m3fn, torch.bool, torch.int64)
+        assert into.verify() == []
