@@ -155,11 +155,7 @@ class Studies(StudyPools, StudyQuality):
         ago.
         """
         with self.writing() as session:
-            place = session.get(AssignmentRow, ballot_id) if isinstance(ballot_id, str) else None
-            if place is None:
-                raise RefusedError(
-                    f"The ballot {ballot_id!r} belongs to no study; ask for a new ballot.", "unknown_ballot"
-                )
+            place = _place_of(session, ballot_id)
             plan = find_plan(session, place.study)
             check_one_of("choice", choice, plan.choices)
             _taking_part(session, place.study, participant_id, lock=True)
@@ -173,6 +169,24 @@ class Studies(StudyPools, StudyQuality):
             if place.kind == "training":
                 right = choice == right_side(session, place)
             return StudyAnswer(ballot_id, choice, right)
+
+    @patient(repeatable=True)
+    def take_back(self, ballot_id: str, participant_id: str) -> int:
+        """Takes the answer to a study's ballot back, so that it is asked again; returns how many, 0 or 1.
+
+        Raises InputError for a person who has withdrawn, RefusedError for a ballot that is not this person's.
+        """
+        with self.writing() as session:
+            place = _place_of(session, ballot_id)
+            enrolled = _taking_part(session, place.study, participant_id, lock=True)
+            if place.enrolment_id != enrolled.id:
+                raise RefusedError(
+                    f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot.", "not_yours"
+                )
+            own = (VoteRow.ballot_id == ballot_id, VoteRow.withdrawn.is_(False))
+            with counted(session, [participant_id], ballot_ids=[ballot_id]):
+                changed = session.execute(update(VoteRow).where(*own).values(withdrawn=True, changed_at=now()))
+            return cast(Any, changed).rowcount
 
     @patient(repeatable=False)
     def withdraw(self, study: str, participant_id: str) -> int:
@@ -209,6 +223,13 @@ def _enrolment_of_worker(session: Session, study: str, referral: Referral) -> En
     return session.scalar(
         select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.worker_hash == referral.worker_hash)
     )
+
+
+def _place_of(session: Session, ballot_id: str) -> AssignmentRow:
+    place = session.get(AssignmentRow, ballot_id) if isinstance(ballot_id, str) else None
+    if place is None:
+        raise RefusedError(f"The ballot {ballot_id!r} belongs to no study; ask for a new ballot.", "unknown_ballot")
+    return place
 
 
 def _came_as(session: Session, participant_id: str | None, referral: Referral) -> bool:

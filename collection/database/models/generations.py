@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     Text,
+    false,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -94,7 +95,8 @@ class ComparisonRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     family: Mapped[str]
     modality: Mapped[str]
-    judgeable: Mapped[bool]  # whether people can be asked about it: two variants of one prompt and seed, of no study
+    judgeable: Mapped[bool]  # whether people can be asked about it, see comparisons.py
+    workbench: Mapped[bool] = mapped_column(server_default=false())  # made with a seed or settings of somebody's own
     ballots: Mapped[int]  # issued on it, answered or not
 
 
