@@ -25,7 +25,7 @@ from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media.files import open_image
 from npo_core.variants import VARIANTS
 from npo_core.weights import load_adapter, save_adapter
-from train.emoji.prompts import draw_prompts, pair_concepts
+from train.emoji.language.prompts import draw_prompts, pair_concepts
 from train.engine.config import TrainConfig, fastest_precision
 from train.engine.loop import train_adapter
 from train.judging.scorers import load_scorer

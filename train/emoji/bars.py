@@ -154,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--first-edition", type=Path, help="npo_core/emoji of the first edition, to stand beside")
     add("--before", type=Path, help="a checkout of the commit before, to time against")
     add("--jury", type=Path, default=WEIGHTS, help="as train.emoji.jury wrote it (%(default)s)")
-    add("--clean-art", type=Path, default=CLEAN_ART, help="as train.emoji.clean_art wrote it (%(default)s)")
+    add("--clean-art", type=Path, default=CLEAN_ART, help="as train.emoji.drawing.clean_art wrote it (%(default)s)")
     add("--no-features", action="store_true", help="without diversity, which needs two more packages")
     add("--batch-size", type=int, help="prompts drawn at once")
     add("--steps", type=int, help="(the family's)")

@@ -11,10 +11,19 @@ from torch import Tensor
 
 from npo_core.catalog.scenes import Words
 from npo_core.errors import InputError
-from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
-from train.emoji.flaws import FLAW_NAMES
+from train.emoji.drawing.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
+from train.emoji.drawing.flaws import FLAW_NAMES
+from train.emoji.drawing.views import (
+    CONCEPT_NAMES,
+    LAYOUTS,
+    PICTURES,
+    WRONG_KINDS,
+    Views,
+    captions,
+    draw_views,
+    plain_views,
+)
 from train.emoji.jury import JuryTrainer, augmented, targets_of
-from train.emoji.views import CONCEPT_NAMES, LAYOUTS, PICTURES, WRONG_KINDS, Views, captions, draw_views, plain_views
 from train.judging.jury import Jury, JuryNet, load_jury
 
 WORDS = Words(CONCEPT_NAMES, STYLES, tuple(BACKGROUNDS), tuple(COLOURS), tuple(GROUNDS))

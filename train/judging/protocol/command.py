@@ -59,7 +59,7 @@ def add_protocol_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=CLEAN_ART,
         metavar="FILE",
-        help="as train.emoji.clean_art wrote it (%(default)s)",
+        help="as train.emoji.drawing.clean_art wrote it (%(default)s)",
     )
     add("--no-features", action="store_true", help="without KID and diversity, which need two more packages")
     add("--device", help="of torch (the GPU where there is one)")
@@ -241,6 +241,7 @@ def _report(
             each.name: {
                 "label": each.label,
                 "negative": "negative" in each.roles(),
+                "uses": each.uses(),
                 "setting": _as_json(best[each.name]),
                 "mean": means[each.name].get(best[each.name]),
                 "at_the_edge": at_the_edge(each, scales, best[each.name]),
@@ -258,7 +259,7 @@ def _as_json(setting: Any) -> dict[str, Any]:
 
 
 def read_clean_art(file: Path) -> tuple[np.ndarray | None, dict[str, float]]:
-    """((M, 1280) features of clean art, the plain measures' means over it), as train.emoji.clean_art wrote them."""
+    """((M, 1280) features of clean art, the plain measures' means over it) of train.emoji.drawing.clean_art."""
     if not file.is_file():
         return None, {}
     with np.load(file) as arrays:
