@@ -63,7 +63,8 @@ def sd3() -> tuple[nn.Module, Callable[[Any, int], Tensor]]:
             negative_prompt_embeds=noise(1, 7, 32, seed=2).expand(samples, -1, -1),
             pooled_prompt_embeds=noise(1, 64, seed=5).expand(samples, -1),
             negative_pooled_prompt_embeds=noise(1, 64, seed=6).expand(samples, -1),
-            latents=noise(1, 4, 8, 8, seed=9).expand(samples, -1, -1, -1).clone(), guidance_scale=SCALE, num_inference_steps=STEPS, height=64, width=64,
+            latents=noise(1, 4, 8, 8, seed=9).expand(samples, -1, -1, -1).clone(),
+            guidance_scale=SCALE, num_inference_steps=STEPS, height=64, width=64,
             output_type="latent",
         ).images  # fmt: skip
 
