@@ -66,7 +66,8 @@ class RoutedTransformer(RoutedUNet):
         more: what else the pipeline tells caches, such as the number of the step.
         """
         with ExitStack() as entered:
-            entered.enter_context(self.unet.cache_context(name, **more))
+            transformer: Any = self.unet
+            entered.enter_context(transformer.cache_context(name, **more))
             if self._branches:
                 if name not in self._branches:
                     raise InputError(
