@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +55,10 @@ fuzzed = settings(
 chances = given(seed=st.integers(0, 2**32 - 1))
 
 
-def read[T](reader: Callable[[], T]) -> T | None:
+T = TypeVar("T")
+
+
+def read(reader: Callable[[], T]) -> T | None:
     """What a reader gives; None where it refused in one sentence."""
     try:
         return reader()
