@@ -29,7 +29,7 @@ from collection.media.stores import Media
 from collection.texts import UNWRITABLE, unwritable
 from collection.types import BALLOT_KINDS, CHOICES, Generation, StoredBallot, StoredVote
 from collection.validate import check_latents, check_one_of
-from collection.votes.comparisons import count_ballots, note_comparisons
+from collection.votes.comparisons import count_ballots, note_comparisons, set_workbench_apart
 from collection.votes.vote_counts import count_new_votes
 
 Records = Iterable[Importable] | Callable[[Callable[[str], bool]], Iterable[Importable]]
@@ -133,6 +133,7 @@ class _Intake:
             comparisons.update(self._session.scalars(of_these))
         for some in sql.batched(sorted(comparisons)):
             note_comparisons(self._session, some)
+            set_workbench_apart(self._session, some)
         count_ballots(self._session, self._issued)
         generations, ballots, votes = (len(ids) for ids in self._new.values())
         counts = (self._here, self._left, self._mended)

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
@@ -114,6 +116,26 @@ class Jury:
         return Findings(concepts, clean[:, 0], flaws)
 
 
+class JuryScorer:
+    """The jury in the rater's place, to see whether contenders come out in the same order when it teaches: the
+    log-probability that the picture is clean and shows each thing that the prompt names."""
+
+    def __init__(self, jury: Jury) -> None:
+        self._jury = jury
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        """(B,) float; things that it does not know count as not named."""
+        findings = self._jury.look(to_pixels(images))
+        things, clean = functional.logsigmoid(findings.concepts), functional.logsigmoid(findings.clean)
+        named = [things[row, self._jury.named(prompt)].sum() for row, prompt in enumerate(prompts)]
+        return (clean + torch.stack(named)).numpy()
+
+
+def to_pixels(images: Sequence[Image.Image]) -> Tensor:
+    """(B, 3, H, W) in [0, 1] of pictures of one size."""
+    return torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images])).permute(0, 3, 1, 2) / 255
+
+
 def load_jury(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Jury:
     """The jury that train.emoji.jury wrote to `path`; raises InputError when there is none."""
     if not path.is_file():
@@ -124,6 +146,9 @@ def load_jury(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Jury:
         labels = json.loads(file.metadata()["labels"])
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
     net = JuryNet(len(state["head.bias"]))
+    kept = {name: value.shape for name, value in net.state_dict().items() if value.is_floating_point()}
+    if kept != {name: value.shape for name, value in state.items()}:
+        raise InputError(f"The jury at {path} is of another architecture than today's; train it again.")
     net.load_state_dict(state, strict=False)  # the counters of batches are not kept
     words = Words(**{name: tuple(labels[name]) for name in WORDS})
     return Jury(net.to(device), words, labels["flaws"])

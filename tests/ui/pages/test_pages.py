@@ -38,6 +38,7 @@ def test_only_the_named_endpoints_are_public(services: Services) -> None:
         "generate",
         "next_ballot",
         "vote",
+        "undo_vote",
         "results",
         "study",
         "join_study",
