@@ -81,6 +81,14 @@ class Services:
         found = self.reads.get(("modalities", family), lambda: self.store.modalities_voted_on(family))
         return {modality: self.results(modality=modality) for modality in found}
 
+    def decided_picks(self) -> dict[str, int]:
+        """Modality -> picks that a training on it can use: one on clips takes none on pictures, and the other way
+        round."""
+        return {
+            modality: sum(count.wins_a + count.wins_b for count in self.store.vote_counts(self.family.name, modality))
+            for modality in self.family.modalities
+        }
+
 
 def open_services(
     family: str | ModelFamily,
