@@ -11,7 +11,6 @@ from sqlalchemy import func, select
 from collection.database import sql
 from collection.database.connection import Database
 from collection.database.models import BallotRow, VoteRow
-from collection.types import Choice
 from collection.votes.which_count import COUNTS
 
 MOST_LOOKED_AT: Final = 500  # of somebody's newest votes
@@ -62,14 +61,14 @@ class OwnVotes(Database):
                 for left, right, choice, number in rows:
                     others[frozenset((left, right))][_verdict(left, right, choice)] += number
             majorities = [
-                (_verdict(*row[1:]), _majority(others[frozenset((row.left_generation_id, row.right_generation_id))]))
-                for row in own
+                (_verdict(left, right, choice), _majority(others[frozenset((left, right))]))
+                for _, left, right, choice in own
             ]
             shared = [(mine, most) for mine, most in majorities if most is not None]
             return OwnPicks(session.scalar(picks) or 0, len(shared), sum(mine == most for mine, most in shared))
 
 
-def _verdict(left: str, right: str, choice: Choice) -> Verdict:
+def _verdict(left: str, right: str, choice: str) -> Verdict:
     return {"left": left, "right": right}.get(choice, choice)
 
 

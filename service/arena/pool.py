@@ -71,8 +71,8 @@ class PoolService:
 
     def _pair(self, view: BallotView, ballot_id: BallotId) -> BlindPair:
         left, right = self._store.shown(view.left_generation_id, view.right_generation_id)
-        media = (self._store.media_path(side).read_bytes() for side in (left, right))
-        return BlindPair(ballot_id, view.prompt, *media, left.media_type, left.fps)
+        media = [self._store.media_path(side).read_bytes() for side in (left, right)]
+        return BlindPair(ballot_id, view.prompt, media[0], media[1], left.media_type, left.fps)
 
     def vote(
         self, ballot_id: BallotId, participant_id: str, choice: str, response_time_s: float | None = None

@@ -24,7 +24,9 @@ def build(services: Services) -> gr.Blocks:
             elem_id="npo-study-box",
         )
         name = gr.HTML()
-        page.load(partial(introduce, services), visitor, [visitor, name], api_visibility="private", show_progress="hidden")
+        page.load(
+            partial(introduce, services), visitor, [visitor, name], api_visibility="private", show_progress="hidden"
+        )
     return page
 
 
