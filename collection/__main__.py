@@ -19,7 +19,7 @@ from pathlib import Path
 from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from collection.database.faults import shown
 from collection.errors import InputError
-from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS, format_of
+from collection.formats.exporters import EXPORTERS, FOR_TRAINING, IMPORTERS, Counted, format_of
 from collection.formats.hub import push_erased, push_to_hub
 from collection.statistics.report import as_json, as_text
 from collection.statistics.summary import summarise
@@ -60,10 +60,14 @@ def export(args: argparse.Namespace) -> int:
         if args.study is not None:
             store.study_plan(args.study)  # a typo should not read as "no votes"
         modality = args.modality or ("image" if args.format in FOR_TRAINING else None)
-        votes = store.exported_votes(args.family, args.study, modality)
-        written = EXPORTERS[args.format](votes, store.media, args.out)
+        found = Counted(store.exported_votes(args.family, args.study, modality))
+        written = EXPORTERS[args.format](found, store.media, args.out)
         left_out = _left_out(store, args, modality)
     print(f"Wrote {written} votes to {args.out}.")
+    if found.number > written:
+        print(
+            f"Left out {found.number - written} votes that do not count, or order no pair where this format needs it."
+        )
     for other, number in left_out.items():
         print(f"Left out {number} blind votes on {MODALITY_NAMES[other]}; --modality {other} writes those.")
     if args.push_to_hub:
@@ -254,9 +258,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command(commands, "export", export)
     command.add_argument("--format", choices=list(EXPORTERS), default="jsonl", help="default: jsonl")
-    command.add_argument(
-        "--out", type=Path, required=True, help="the file to write; pickapic and npo write a folder of splits by prompt"
-    )
+    command.add_argument("--out", type=Path, required=True, help="the file to write, or for trainers the folder")
     command.add_argument("--family", help="only this model family")
     command.add_argument("--study", help="only this study")
     command.add_argument(

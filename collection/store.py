@@ -19,6 +19,7 @@ from collection.database import sql
 from collection.database.faults import patient
 from collection.database.models import (
     BallotRow,
+    ComparisonRow,
     GenerationRow,
     ParticipantRow,
     VoteRow,
@@ -49,9 +50,10 @@ class Store(Pool, OwnVotes, Studies, Results, Adapters, Upkeep):
     # Generations
 
     @patient(repeatable=False)
-    def add_generations(self, generations: Sequence[Generation]) -> list[str]:
+    def add_generations(self, generations: Sequence[Generation], *, workbench: bool = False) -> list[str]:
         """Keeps pictures or clips with their media and latents, all or none; returns their ids in order.
 
+        workbench: they were made with a seed or settings of somebody's own, so that nobody else is asked about them.
         Raises InputError when media are missing or do not match their sha256, or latents are not finite float16.
         """
         for generation in generations:
@@ -63,7 +65,7 @@ class Store(Pool, OwnVotes, Studies, Results, Adapters, Upkeep):
         with self.writing() as session:
             rows = [GenerationRow.from_record(generation) for generation in generations]
             session.add_all(rows)
-            note_comparisons(session, {row.comparison_id for row in rows})
+            note_comparisons(session, {row.comparison_id for row in rows}, workbench=workbench)
             return [row.id for row in rows]
 
     def get_generation(self, generation_id: str) -> Generation:
@@ -93,6 +95,11 @@ class Store(Pool, OwnVotes, Studies, Results, Adapters, Upkeep):
                 .order_by(GenerationRow.created_at, GenerationRow.id)
             )
             return [row.to_record(with_latents=False) for row in rows]
+
+    def is_workbench(self, comparison_id: str) -> bool:
+        """Whether a comparison was made with a seed or settings of somebody's own."""
+        with self.reading() as session:
+            return bool(session.scalar(select(ComparisonRow.workbench).where(ComparisonRow.id == comparison_id)))
 
     def has_generation(self, generation_id: str) -> bool:
         """Whether a generation with this id is kept here."""

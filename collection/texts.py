@@ -24,7 +24,7 @@ DELIMITERS: Final = ",;\t"  # Excel writes semicolons where the comma is the dec
 MARK: Final = "\ufeff"  # the byte-order mark, decoded
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SEPARATOR: Final = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # the line by which Excel says its delimiter
-_UNWRITABLE: Final = re.compile("[\0\ud800-\udfff]")
+UNWRITABLE: Final = re.compile("[\0\ud800-\udfff]")  # what no database and no UTF-8 file can hold
 
 
 def read_text(path: Path) -> str:
@@ -168,7 +168,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def unwritable(text: str) -> str | None:
     """What in `text` no database and no UTF-8 file can hold, in words; None where there is nothing of the kind."""
-    found = _UNWRITABLE.search(text)
+    found = UNWRITABLE.search(text)
     if found is None:
         return None
     return "a NUL character" if found[0] == "\0" else "half of a surrogate pair"

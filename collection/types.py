@@ -55,6 +55,17 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class AllBut:
+    """All votes but those of these studies."""
+
+    studies: tuple[str, ...]
+
+
+WhichVotes = str | AllBut | None
+"""Of which votes: of a study, of all but some studies, of all."""
+
+
+@dataclass(frozen=True)
 class NewBallot:
     """A question put to one person: which of these two? Stored before either is shown."""
 

@@ -34,7 +34,7 @@ from npo_core.generator import Comparison, Generator
 from npo_core.media.files import sha256_hex
 from npo_core.requests import GenerationRequest, resolve_request
 from service.arena.attention_checks import VARIANT, degraded
-from service.arena.compare import generation_record
+from service.arena.records import generation_record
 from service.errors import INPUT_ERRORS, InputError
 from service.generation.adapters_in_use import AdapterShelf
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from collection.maintenance.belongings import SECRET_FILE
 from collection.statistics.summary import Summary, summarise
 from collection.store import Store
+from collection.types import AllBut
 from npo_core.catalog import hub
 from npo_core.catalog.families import ModelFamily, get_family
 from npo_core.catalog.prompts import PromptGuide, load_guide
@@ -65,20 +66,30 @@ class Services:
         return self.guide.suggestions if self.guide else self.family.suggestions
 
     def results(self, study: str | None = None, modality: str | None = None) -> Summary:
-        """What the blind votes on this family, or of a study, say so far; of one modality, or of all together.
+        """What everybody may know of the blind votes on this family, or of a study; of one modality, or of all.
 
-        Summed up once in a few seconds for all who ask.
+        Nothing of a study that is open, or its participants would know what others said, and no prompts outside of
+        studies, for visitors wrote them. Summed up once in a few seconds for all who ask. InputError for an open study.
         """
-        family = None if study else self.family.name
-        return self.reads.get(
-            ("results", family, modality, study), lambda: summarise(self.store, family, modality, study)
-        )
+        return self.reads.get(("results", self.family.name, study, modality), lambda: self._summed_up(study, modality))
+
+    def _summed_up(self, study: str | None, modality: str | None) -> Summary:
+        open_now = self.store.open_studies()
+        if study in open_now:
+            raise InputError(f"The study {study!r} is open; its results can be read here when it is closed.")
+        if study:
+            return summarise(self.store, None, modality, study)
+        summary = summarise(self.store, self.family.name, modality, AllBut(open_now))
+        return replace(summary, best_prompts=[], worst_prompts=[])
 
     def results_by_modality(self) -> dict[str, Summary]:
         """The votes on this family's pictures and on its clips apart, of which there are any: how good a variant is at
         one says nothing of the other."""
-        family = self.family.name
-        found = self.reads.get(("modalities", family), lambda: self.store.modalities_voted_on(family))
+
+        def voted_on() -> list[str]:
+            return self.store.modalities_voted_on(self.family.name, AllBut(self.store.open_studies()))
+
+        found = self.reads.get(("modalities", self.family.name), voted_on)
         return {modality: self.results(modality=modality) for modality in found}
 
     def decided_picks(self) -> dict[str, int]:

@@ -18,12 +18,13 @@ from tests.ui.visitor import Visitor, browsing
 
 PROMPT, SEED = "a red apple, 3d style", 7
 PICKS = (  # best and worst each: three decided pairs a comparison, more than train.npo's least of 20
-    ("a panda, cartoon style", 1, "A", "B"),
-    ("a rocket, flat style", 2, "B", "C"),
-    ("a castle, 3d style, blue background", 3, "C", "A"),
-    ("a pizza, flat style", 4, "A", "C"),
-    ("a guitar, 3d style", 5, "B", "A"),
-    ("a rose, cartoon style", 6, "C", "B"),
+    ("a panda, cartoon style", "A", "B"),
+    ("a rocket, flat style", "B", "C"),
+    ("a castle, 3d style, blue background", "C", "A"),
+    ("a pizza, flat style", "A", "C"),
+    ("a guitar, 3d style", "B", "A"),
+    ("a rose, cartoon style", "C", "B"),
+    ("a whale, 3d style", "A", "B"),
 )
 
 
@@ -41,11 +42,11 @@ def test_picks_in_the_browser_train_a_negative_model_that_the_next_picture_uses(
         visitor.generate(PROMPT, SEED)
         visitor.pick("A", "B")
         before = visitor.pictures()
-        for prompt, seed, best, worst in PICKS:
-            visitor.generate(prompt, seed)
+        for prompt, best, worst in PICKS:
+            visitor.generate(prompt)
             visitor.pick(best, worst)
         with Store(environment["NPO_DATABASE_URL"], environment["NPO_DATA_DIR"]) as store:
-            assert len(store.preference_pairs("emoji").pairs) == 3 * (1 + len(PICKS))
+            assert len(store.preference_pairs("emoji").pairs) == 3 * len(PICKS)  # not those with a seed of our own
 
         trained = subprocess.run(
             [sys.executable, "-m", "train.npo", "--from-db"],

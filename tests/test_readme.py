@@ -107,6 +107,8 @@ def test_the_page_on_training_links_to_files_that_exist_and_names_flags_that_exi
         ("train.npo",),
         ("train.self_npo",),
         ("train.evaluate",),
+        ("train.emoji.jury",),
+        ("train.emoji.bars",),
         ("service.versus",),
         ("collection", "adapters"),
     )

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 SLOW = ("torch", "diffusers", "transformers", "accelerate", "peft", "datasets", "gradio", "matplotlib", "scipy", "av")
 COMMANDS = (
     "npo_core.generate",
+    "npo_core.weights",
     "collection",
     "service.keep_running",
     "service.pregenerate",

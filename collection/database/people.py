@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -28,19 +29,20 @@ from collection.database.models import (
 OURS: Final = "ours"
 HASHED: Final = "person-"  # begins a name that one of our databases made
 PICK_A_PIC: Final = "pickapic-"  # begins one that says nothing but a user's number in a data set of Pick-a-Pic's form
+OUTSIDE: Final = re.compile(rf"{HASHED}[0-9a-f]{{32}}|{PICK_A_PIC}-?[0-9]{{1,19}}")
 SECRET_VARIABLE: Final = "NPO_SECRET"  # makes the key where it is set, so that a database made anew has the same names
 
 
 def is_outside_name(identity: str) -> bool:
     """Whether this is such a name already: it came with a file that others may have too."""
-    return identity.startswith((HASHED, PICK_A_PIC))
+    return OUTSIDE.fullmatch(identity) is not None
 
 
 def outside_name(identity: str, key: str) -> str:
     """The name of a person (or of whoever a file calls so) under `key`; what is such a name stays as it is."""
     if is_outside_name(identity):
         return identity
-    return HASHED + hmac.new(key.encode(), identity.encode(), hashlib.sha256).hexdigest()[:32]
+    return HASHED + hmac.new(key.encode(), _bytes(identity), hashlib.sha256).hexdigest()[:32]
 
 
 def user_number(name: str) -> int:
@@ -48,7 +50,7 @@ def user_number(name: str) -> int:
     number = name.removeprefix(PICK_A_PIC)
     if number != name and number.isdecimal() and int(number) < 2**63:
         return int(number)
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(_bytes(name)).digest()[:8], "big") >> 1
 
 
 def names_in_files(identity: str, keys: Iterable[str]) -> set[str]:
@@ -56,6 +58,11 @@ def names_in_files(identity: str, keys: Iterable[str]) -> set[str]:
     that files from before the keys gave the id itself."""
     names = {outside_name(identity, key) for key in keys}
     return names | {f"{PICK_A_PIC}{user_number(name)}" for name in (*names, identity)}
+
+
+def _bytes(text: str) -> bytes:
+    """Whatever a file calls somebody, halves of surrogate pairs included."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def keys_in(session: Session) -> dict[str, str]:

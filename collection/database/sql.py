@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Select, bindparam, case, cast, func, or_, select
 
 from collection.database.models import (
     AssignmentRow,
     BallotRow,
-    ComparisonRow,
     EnrolmentRow,
     GenerationRow,
     ParticipantRow,
     TallyRow,
     VoteRow,
 )
-from collection.types import TallyDimension
+from collection.types import AllBut, TallyDimension, WhichVotes
 from collection.votes.vote_counts import OUTCOMES, LeftRow, RightRow
 from collection.votes.which_count import LEFT_OUT
 
 VOTES = TallyRow.wins_a + TallyRow.wins_b + TallyRow.ties + TallyRow.both_bad
-
-MOST_CANDIDATES: Final = 50  # comparisons that the next ballot is drawn from
 
 # Why a vote is no training pair, in the order in which the reasons are looked for.
 DROP_REASONS = (
@@ -61,9 +58,9 @@ def batched(ids: Sequence[str], size: int = 1000) -> Iterator[Sequence[str]]:
 
 def ballot_views() -> Select[str, str, str, str, str]:
     """Ballot id, prompt, modality, left and right generation id, in the order of BallotView."""
-    return select(
-        BallotRow.id, LeftRow.prompt, LeftRow.modality, BallotRow.left_generation_id, BallotRow.right_generation_id
-    ).join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
+    sides = (BallotRow.left_generation_id, BallotRow.right_generation_id)
+    columns = (BallotRow.id, LeftRow.prompt, LeftRow.modality, *sides)
+    return select(*columns).join(LeftRow, BallotRow.left_generation_id == LeftRow.id)
 
 
 @cache
@@ -87,78 +84,13 @@ def ballot_to_show() -> Select[str, str, str, str, str, str, str, str, float | N
     )
 
 
-@cache
-def open_ballot() -> Select[str, str, str, str, str]:
-    """The oldest ballot of `study` since the moment `since` that the person `participant_id` did not answer."""
-    return (
-        ballot_views()
-        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
-        .where(
-            BallotRow.participant_id == bindparam("participant_id"),
-            BallotRow.study == bindparam("study"),
-            BallotRow.created_at > bindparam("since"),
-            VoteRow.id.is_(None),
-        )
-        .order_by(BallotRow.created_at, BallotRow.id)
-        .limit(1)
-    )
-
-
-@cache
-def comparisons_to_judge(*narrowed: str) -> Select[str, int]:
-    """(comparison, ballots so far) of MOST_CANDIDATES that the person `participant_id` can still judge blind, fewest
-    ballots first; `narrowed` names those parameters, of family and modality, that they have to agree with.
-
-    One answer names two variants, and the third follows, so a comparison is out as soon as one of its ballots was
-    answered or was not blind.
-    """
-    # One look for each comparison until enough are found; NOT EXISTS would be planned as a join.
-    revealed = _revealed(BallotRow.comparison_id == ComparisonRow.id).correlate(ComparisonRow).scalar_subquery()
-    return (
-        select(ComparisonRow.id, ComparisonRow.ballots)
-        .where(ComparisonRow.judgeable, revealed.is_(None))
-        .where(*(getattr(ComparisonRow, name) == bindparam(name) for name in narrowed))
-        .order_by(ComparisonRow.ballots, ComparisonRow.id)
-        .limit(MOST_CANDIDATES)
-    )
-
-
-@cache
-def revealed_to() -> Select[str]:
-    """A row when the person `participant_id` was told names of the comparison of the generation `generation_id`."""
-    theirs = select(GenerationRow.comparison_id).where(GenerationRow.id == bindparam("generation_id"))
-    return _revealed(BallotRow.comparison_id == theirs.scalar_subquery())
-
-
-def _revealed(*which: ColumnElement[bool]) -> Select[str]:
-    """One of the ballots `which` that told the person `participant_id` names: answered, or not blind."""
-    return (
-        select(BallotRow.id)
-        .outerjoin(VoteRow, VoteRow.ballot_id == BallotRow.id)
-        .where(
-            BallotRow.participant_id == bindparam("participant_id"),
-            *which,
-            or_(VoteRow.id.is_not(None), BallotRow.blind.is_(False)),
-        )
-        .limit(1)
-    )
-
-
-@cache
-def generations_of() -> Select[str, str, str, str]:
-    """Id, variant, prompt and modality of the generations of the comparison `comparison_id`."""
-    columns = (GenerationRow.id, GenerationRow.variant, GenerationRow.prompt, GenerationRow.modality)
-    made_together = GenerationRow.comparison_id == bindparam("comparison_id")
-    return select(*columns).where(made_together).order_by(GenerationRow.id)
-
-
 def outcomes(
     dimension: TallyDimension,
     *per: Any,
     family: str | None = None,
     modality: str | None = None,
     blind_only: bool = True,
-    study: str | None = None,
+    study: WhichVotes = None,
     of: Literal["variant", "contender"] = "variant",
 ) -> Select[Any]:
     """(*per, a, b, wins_a, wins_b, ties, both_bad, left_wins) of the votes that count, a and b being variants or
@@ -171,7 +103,7 @@ def outcomes(
             TallyRow.dimension == dimension,
             *_scope(TallyRow, family, modality),
             *([TallyRow.blind.is_(True)] if blind_only else []),
-            *([TallyRow.study == study] if study is not None else []),
+            *of_study(TallyRow.study, study),
         )
         .group_by(*per, *pair)
         .having(func.sum(VOTES) > 0)
@@ -185,11 +117,18 @@ def prompt_of(comparison_id: Any) -> ScalarSelect[str]:
     return made.limit(1).scalar_subquery()
 
 
-def modalities(family: str | None) -> Select[str]:
+def of_study(column: Any, study: WhichVotes) -> list[ColumnElement[bool]]:
+    """The condition that a vote, whose study `column` has, is one of those."""
+    if isinstance(study, AllBut):
+        return [or_(column.is_(None), column.not_in(study.studies))] if study.studies else []
+    return [column == study] if study is not None else []
+
+
+def modalities(family: str | None, study: WhichVotes = None) -> Select[str]:
     """Of what there are votes that count, blind or not: image, video."""
     return (
         select(TallyRow.modality)
-        .where(TallyRow.dimension == "hour", *_scope(TallyRow, family, None))
+        .where(TallyRow.dimension == "hour", *_scope(TallyRow, family, None), *of_study(TallyRow.study, study))
         .group_by(TallyRow.modality)
         .having(func.sum(VOTES) > 0)
         .order_by(TallyRow.modality)
@@ -236,12 +175,12 @@ def _scope(row: type[VoteRow] | type[TallyRow], family: str | None, modality: st
     return scope
 
 
-def totals(family: str | None, modality: str | None, study: str | None) -> Select[int, int, int]:
+def totals(family: str | None, modality: str | None, study: WhichVotes) -> Select[int, int, int]:
     """Votes that count (blind or not), how many people cast them, on how many comparisons."""
 
     def of(dimension: TallyDimension, what: ColumnElement[int]) -> ScalarSelect[int]:
-        in_study = [TallyRow.study == study] if study is not None else []
-        scope = (TallyRow.dimension == dimension, *_scope(TallyRow, family, modality), *in_study)
+        which = (*_scope(TallyRow, family, modality), *of_study(TallyRow.study, study))
+        scope = (TallyRow.dimension == dimension, *which)
         return select(what).where(VOTES > 0, *scope).scalar_subquery()
 
     keys = func.count(TallyRow.key.distinct())

@@ -4,7 +4,9 @@ jsonl       everything, pictures and latents too; `read_jsonl` and `python -m co
 csv         one row a vote, without pictures, for a spreadsheet or pandas
 pickapic    Parquet with the columns of Pick-a-Pic v1, in splits by prompt, for preference trainers
 npo         the same with every pair reversed and no ties, for trainers that do not reverse by themselves
-fastchat    a JSON line a vote, as FastChat's arena writes them
+fastchat    a JSON line a vote, as FastChat's arena writes them; lmarena the same with LMArena's later columns
+simpletuner, onetrainer, sd-scripts, verl-omni
+            folders of pairs as those trainers read them; see trainers.py
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
@@ -23,10 +25,12 @@ import numpy as np
 from collection.database.models import pack_latents, unpack_latents
 from collection.errors import InputError
 from collection.files import replacing
-from collection.formats.fastchat import read_fastchat, write_fastchat
+from collection.formats.fastchat import read_fastchat, write_fastchat, write_lmarena
 from collection.formats.foreign import Importable
 from collection.formats.pickapic import write_npo, write_pickapic
 from collection.formats.pickapic_reading import read_pickapic
+from collection.formats.tables import is_table, table_columns
+from collection.formats.trainers import write_onetrainer, write_sd_scripts, write_simpletuner, write_verl_omni
 from collection.media.stores import Media
 from collection.texts import json_entries, lines_of
 from collection.types import ExportedVote, Generation, StoredBallot, StoredVote, fits_type
@@ -60,7 +64,7 @@ def read_jsonl(path: Path) -> Iterator[Record]:
     for number, line in lines_of(path):
         try:
             yield _from_line(line)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise InputError(
                 f"Line {number} of {path} is no exported record ({error}); give a file made by "
                 "`python -m collection export --format jsonl`."
@@ -118,27 +122,43 @@ EXPORTERS: Final[dict[str, Exporter]] = {
     "pickapic": write_pickapic,
     "npo": write_npo,
     "fastchat": write_fastchat,
+    "lmarena": write_lmarena,
+    "simpletuner": write_simpletuner,
+    "onetrainer": write_onetrainer,
+    "sd-scripts": write_sd_scripts,
+    "verl-omni": write_verl_omni,
 }
-FOR_TRAINING: Final = ("pickapic", "npo")
+FOR_TRAINING: Final = ("pickapic", "npo", "simpletuner", "onetrainer", "sd-scripts", "verl-omni")
 """Formats that trainers read, which cannot tell a clip's frames from pictures: one of them holds one modality."""
 
 IMPORTERS: Final[dict[str, Importer]] = {  # name -> reader(path, is this generation here?) -> records for import_votes
     "jsonl": lambda path, _: read_jsonl(path),
     "pickapic": read_pickapic,
     "fastchat": read_fastchat,
+    "lmarena": read_fastchat,
 }
 
 
 def format_of(path: Path) -> str:
     """Which importer reads a file or folder, by its content."""
-    try:
-        with path.open("rb") as file:
-            if file.read(4) == b"PAR1":
-                return "pickapic"
-    except OSError:  # a folder, or nothing: the reader says what is wrong
+    if is_table(path):
+        return "fastchat" if {"model_a", "winner"} <= set(table_columns(path)) else "pickapic"
+    if not path.is_file():  # a folder, or nothing: the reader says what is wrong
         return "pickapic"
     _, first = next(json_entries(path), (0, None))
     return "jsonl" if isinstance(first, dict) and "record" in first else "fastchat"
+
+
+class Counted:
+    """Votes, and how many of them have been looked at."""
+
+    def __init__(self, votes: Iterable[ExportedVote]) -> None:
+        self._votes, self.number = votes, 0
+
+    def __iter__(self) -> Iterator[ExportedVote]:
+        for vote in self._votes:
+            self.number += 1
+            yield vote
 
 
 def _to_line(record: Record) -> str:
@@ -173,7 +193,7 @@ def _from_json(name: str, value: Any) -> Any:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:
             raise ValueError(f"{name} has no time zone")
-        return moment
+        return moment.astimezone(UTC)
     if name == "media":
         return base64.b64decode(value, validate=True)
     if name == "latents":

@@ -8,6 +8,7 @@ out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any, Final
 from collection.account import said
 from collection.files import replacing
 from collection.formats.foreign import Importable, LeftOut, UnusableError, comparison_of, digest, fitted, made_elsewhere
+from collection.formats.tables import is_table, table_rows
 from collection.media.stores import Media
 from collection.texts import json_entries
 from collection.types import Choice, ExportedVote, StoredBallot, StoredVote
@@ -57,14 +59,27 @@ def write_fastchat(votes: Iterable[ExportedVote], media: Media, path: Path) -> i
     return written
 
 
+def write_lmarena(votes: Iterable[ExportedVote], media: Media, path: Path) -> int:
+    """A line a vote with the columns of LMArena's later data sets (arena-human-preference-140k), left = model_a."""
+    written = 0
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+        for vote in votes:
+            if counts(vote):
+                file.write(json.dumps(_lmarena_line(vote), ensure_ascii=False) + "\n")
+                written += 1
+    return written
+
+
 def read_fastchat(path: Path, known: Callable[[str], bool]) -> Iterator[Importable]:
-    """The records of a log or a cleaned file; a line that is no vote, or none that can be kept, says why.
+    """The records of a log, a cleaned file, or a table of such lines; a line that is no vote, or none that can be kept,
+    says why.
 
     What was shown is kept as text. A vote is known again by what its line says, so a log may be read again after it
     grew. Where both sides of a line are `known` here, the vote is about them.
     """
     seen: set[str] = set()
-    for number, row in json_entries(path):
+    rows = enumerate(table_rows(path), start=1) if is_table(path) else json_entries(path)
+    for number, row in rows:
         try:
             yield from _records(_battle(row), known, seen)
         except UnusableError as error:
@@ -101,7 +116,7 @@ def _battle(row: Any) -> _Battle:
     choice = _choice(row)
     states = _states(row)
     names, blind = _names(row, states)
-    line = digest(json.dumps(row, sort_keys=True))[:32]
+    line = digest(json.dumps(row, sort_keys=True, default=_plain))[:32]
     return _Battle(
         vote_id=fitted(_text(row.get("vote_id")) or line),
         ballot_id=fitted(_text(row.get("ballot_id")) or line),
@@ -153,7 +168,7 @@ def _names(row: Mapping[str, Any], states: list[Mapping[str, Any]]) -> tuple[lis
 
 
 def _side(model: str, state: Mapping[str, Any]) -> _Side:
-    shown = json.dumps(state, ensure_ascii=False, sort_keys=True)
+    shown = json.dumps(state, ensure_ascii=False, sort_keys=True, default=_plain)
     return _Side(model, _prompt(state), shown, _text(state.get("conv_id")))
 
 
@@ -184,14 +199,19 @@ def _words(content: Any) -> str:
 def _moment(row: Mapping[str, Any]) -> datetime:
     told = next((said(row[name]) for name in ("tstamp", "timestamp") if name in row), None)
     try:
-        if isinstance(told, str):
-            moment = datetime.fromisoformat(told)
+        if isinstance(told, str | datetime):
+            moment = datetime.fromisoformat(told) if isinstance(told, str) else told
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         if isinstance(told, int | float):
             return datetime.fromtimestamp(float(told), UTC)
     except (ValueError, OverflowError, OSError):
         pass
     raise UnusableError("no time")
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no word for, as tables have it: a time, or the bytes of a picture by their hash."""
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def _text(value: Any) -> str | None:
@@ -252,3 +272,33 @@ def _line(vote: ExportedVote) -> dict[str, Any]:
         "ballot_id": vote.ballot.id,
         "vote_id": vote.vote.id,
     }
+
+
+def _lmarena_line(vote: ExportedVote) -> dict[str, Any]:
+    """Names that we know nothing for are null; conversations are of one turn, with what was shown told by its hash."""
+    line = _line(vote)
+    shown = [state["messages"][1][1] for state in line["states"]]
+    asked = [_said("user", vote.left.prompt)]
+    conversations = [[*asked, _said("assistant", text)] for text in shown]
+    turn = {"user": asked[0], "model_side_a": conversations[0][1], "model_side_b": conversations[1][1]}
+    return {
+        "id": vote.vote.id,
+        "model_a": line["model_a"],
+        "model_b": line["model_b"],
+        "winner": "both_bad" if vote.vote.choice == "both_bad" else line["winner"],
+        "evaluation_session_id": vote.vote.participant_id,
+        "evaluation_order": 1,
+        "conversation_a": conversations[0],
+        "conversation_b": conversations[1],
+        "full_conversation": [turn],
+        "conv_metadata": None,
+        "category_tag": None,
+        "language": None,
+        "is_code": False,
+        "timestamp": vote.vote.created_at.isoformat(),
+        **{name: line[name] for name in ("anony", "family", "ballot_id", "vote_id")},
+    }
+
+
+def _said(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text, "image": None, "mimeType": None}]}

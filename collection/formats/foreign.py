@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from collection.texts import UNWRITABLE, unwritable
 from collection.types import Generation, StoredBallot, StoredVote
 
 LONGEST_NAME: Final = 64  # characters that the columns for ids and names hold
@@ -28,8 +29,11 @@ class UnusableError(ValueError):
 
 
 def fitted(name: str) -> str:
-    """`name`, or where it is too long its beginning and a hash of the whole, so that different names stay different."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 17]}~{digest(name)[:16]}"
+    """`name`; where it is too long or cannot be kept, what of it can and a hash of the whole, so that different names
+    stay different."""
+    if len(name) <= LONGEST_NAME and unwritable(name) is None:
+        return name
+    return f"{UNWRITABLE.sub('', name)[: LONGEST_NAME - 17]}~{digest(name)[:16]}"
 
 
 def digest(text: str) -> str:

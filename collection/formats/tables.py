@@ -19,6 +19,7 @@ Row = dict[str, Any]
 
 SUFFIXES: Final = (".parquet", ".arrow", ".feather")
 ROWS_AT_ONCE: Final = 200
+STREAM_START: Final = b"\xff\xff\xff\xff"  # of an Arrow stream, which has no name of its own
 DEFAULT_SPLIT: Final = "train"  # what files that name no split are, to `datasets` too
 NO_PICTURE, NO_PICTURE_FILE = "unreadable picture", "picture file not found"
 
@@ -76,8 +77,17 @@ def table_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[R
 
 
 def table_columns(path: Path) -> list[str]:
-    """The names of the columns; InputError as for the rows."""
-    return list(next(iter(table_rows(path)), {}))
+    """The names of the columns, of a table with any row; InputError as for the rows."""
+    return list(next(table_rows(path), {}))
+
+
+def is_table(path: Path) -> bool:
+    """Whether the file at `path` begins as Parquet or Arrow files do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(6).startswith((b"PAR1", b"ARROW1", STREAM_START))
+    except OSError:  # whoever reads it says why
+        return False
 
 
 def _batches(path: Path, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:

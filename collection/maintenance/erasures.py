@@ -135,7 +135,7 @@ def read_erased(path: Path) -> set[str]:
     """The names in such a file; none where it is missing."""
     try:
         return set(path.read_text(encoding="ascii").split())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The list of erased people {path} cannot be read ({error}); put it right.") from None

@@ -9,32 +9,33 @@ about.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import delete, or_, select, text
 from sqlalchemy.orm import Session
 
 from collection.account import Account
 from collection.database import sql
-from collection.database.models import BallotRow, GenerationRow, ParticipantRow, TombstoneRow, VoteRow
+from collection.database.columns import check_fits
+from collection.database.models import BallotRow, Base, GenerationRow, ParticipantRow, TombstoneRow, VoteRow
 from collection.database.people import OURS, keys_in, names_in_files, outside_name
 from collection.errors import InputError
 from collection.formats.foreign import Importable, LeftOut
 from collection.media.stores import Media
+from collection.texts import UNWRITABLE, unwritable
 from collection.types import BALLOT_KINDS, CHOICES, Generation, StoredBallot, StoredVote
 from collection.validate import check_latents, check_one_of
-from collection.votes.comparisons import count_ballots, note_comparisons
+from collection.votes.comparisons import count_ballots, note_comparisons, set_workbench_apart
 from collection.votes.vote_counts import count_new_votes
 
 Records = Iterable[Importable] | Callable[[Callable[[str], bool]], Iterable[Importable]]
-Record = TypeVar("Record", Generation, StoredBallot, StoredVote)
+Record = Generation | StoredBallot | StoredVote
 
-UNWRITABLE: Final = re.compile("[\0\ud800-\udfff]")  # what no database and no UTF-8 file can hold
+MENDED: Final = ("prompt", "negative_prompt", "family", "variant", "flag")  # texts kept without what cannot be kept
 POSTGRESQL_LOCK: Final = 0x4E504F49  # any number that all our processes agree on: imports take turns
 
 
@@ -109,13 +110,13 @@ class _Intake:
         if isinstance(record, LeftOut):
             self._entries.leave_out(record.reason, record.place)
             return
+        record = self._mend(record)
         if isinstance(record, Generation):
             self._take_generation(record)
         elif isinstance(record, StoredBallot):
             self._take_ballot(record)
         else:
             self._take_vote(record)
-        self._session.flush()
 
     def finish(self) -> ImportReport:
         """Counts what was taken in."""
@@ -129,6 +130,7 @@ class _Intake:
             comparisons.update(self._session.scalars(of_these))
         for some in sql.batched(sorted(comparisons)):
             note_comparisons(self._session, some)
+            set_workbench_apart(self._session, some)
         count_ballots(self._session, self._issued)
         generations, ballots, votes = (len(ids) for ids in self._new.values())
         counts = (self._here, self._left, self._mended)
@@ -143,7 +145,6 @@ class _Intake:
         check_latents(record.latents)
         if record.id is None:
             raise InputError("An imported generation needs its id; export it again.")
-        record = self._mend(record, "prompt", "negative_prompt", "family", "variant")
         if self.knows(str(record.id)):
             return
         if record.media is not None:
@@ -151,7 +152,7 @@ class _Intake:
             if not self._media.has(*name):
                 self.written.add(name)
             self._media.write(record.media, *name)
-        self._session.add(GenerationRow.from_record(record))
+        self._add(f"the generation {record.id!r}", GenerationRow.from_record(record))
         self._new[Generation].append(str(record.id))
 
     def _take_ballot(self, record: StoredBallot) -> None:
@@ -187,38 +188,41 @@ class _Intake:
             raise InputError(
                 f"The vote {record.id!r} comes before its ballot {record.ballot_id!r} or is another person's."
             )
-        self._keep_vote(self._mend(record, "flag"), *found)
+        self._keep_vote(record, *found)
 
     def _keep_ballot(self, record: StoredBallot) -> None:
         person = outside_name(record.participant_id, self._key)
         if self._session.get(ParticipantRow, person) is None:
-            self._session.add(ParticipantRow(id=person, created_at=record.created_at))
-            self._session.flush()
+            self._add("a participant", ParticipantRow(id=person, created_at=record.created_at))
         about = sql.comparison_about(record.comparison_id, record.left_generation_id)
         comparison_id = self._session.scalar(about)
         assert comparison_id is not None  # the left generation is here
-        self._session.add(BallotRow(**vars(record) | {"participant_id": person, "comparison_id": comparison_id}))
-        self._session.flush()
+        row = BallotRow(**vars(record) | {"participant_id": person, "comparison_id": comparison_id})
+        self._add(f"the ballot {record.id!r}", row)
         self._issued[comparison_id] += 1
         self._new[StoredBallot].append(record.id)
 
     def _keep_vote(self, record: StoredVote, ballot: BallotRow, *traits: Any) -> None:
         """traits: as in `ballots_to_answer`."""
         family, modality, left_variant, right_variant, _flag, _assigned = traits
-        self._session.add(
-            VoteRow(
-                **vars(record) | {"participant_id": ballot.participant_id},
-                withdrawn=False,
-                family=family,
-                modality=modality,
-                left_variant=left_variant,
-                right_variant=right_variant,
-                blind=ballot.blind,
-                kind=ballot.kind,
-                study=ballot.study,
-            )
+        row = VoteRow(
+            **vars(record) | {"participant_id": ballot.participant_id},
+            withdrawn=False,
+            family=family,
+            modality=modality,
+            left_variant=left_variant,
+            right_variant=right_variant,
+            blind=ballot.blind,
+            kind=ballot.kind,
+            study=ballot.study,
         )
+        self._add(f"the vote {record.id!r}", row)
         self._new[StoredVote].append(record.id)
+
+    def _add(self, what: str, row: Base) -> None:
+        check_fits(what, row)
+        self._session.add(row)
+        self._session.flush()
 
     def _is_erased(self, name: str) -> bool:
         return not self._erased.isdisjoint(names_in_files(name, self._keys)) if self._erased else False
@@ -239,14 +243,15 @@ class _Intake:
         answers = select(VoteRow.participant_id).join(BallotRow, BallotRow.id == VoteRow.ballot_id).where(*same)
         return any(self._is_called(person, ballot.participant_id) for person in self._session.scalars(answers))
 
-    def _mend(self, record: Record, *names: str) -> Record:
-        """`record` without what cannot be kept in these texts; it is counted."""
-        mended: dict[str, Any] = {
-            name: UNWRITABLE.sub("", value)
-            for name in names
-            if (value := getattr(record, name)) is not None and UNWRITABLE.search(value)
-        }
-        self._mended += len(mended)
+    def _mend(self, record: Record) -> Record:
+        """`record` without what cannot be kept in texts, which is counted; InputError where that stands in an id."""
+        texts = {name: value for name, value in vars(record).items() if isinstance(value, str)}
+        bad = {name: value for name, value in texts.items() if name != "participant_id" and UNWRITABLE.search(value)}
+        wrong = next((name for name in bad if name not in MENDED), None)
+        if wrong is not None:
+            raise InputError(f"The {wrong} {bad[wrong]!r} has {unwritable(bad[wrong])}; export it again.")
+        self._mended += len(bad)
+        mended: dict[str, Any] = {name: UNWRITABLE.sub("", value) for name, value in bad.items()}
         return replace(record, **mended) if mended else record
 
     def _drop_what_only_the_erased_saw(self) -> int:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import stdtrit
 
 LEAST_PEOPLE: Final = 3
 """Below, no interval: what one or two people have in common cannot be told from what everybody has."""
@@ -31,6 +30,8 @@ class Spread:
     @property
     def t(self) -> float:
         """How many standard errors a 95% interval reaches to each side."""
+        from scipy.special import stdtrit  # here: it takes a moment that no start of a command should
+
         return float(stdtrit(self.df, 0.975))
 
     @property

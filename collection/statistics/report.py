@@ -74,7 +74,8 @@ def _advice(summary: Summary) -> Iterator[str]:
 
 def _progress(summary: Summary) -> Iterator[str]:
     for step in summary.progress:
-        name = f"{step.variant} {step.version or ''} against {step.against}"
+        against = summary.called(step.against, step.contender_against)
+        name = f"{step.variant} {step.version or ''} against {against}"
         yield f"  {name:<40} {step.rate:6.1%}  {_interval(step, '.1%')}, {step.votes} votes"
 
 

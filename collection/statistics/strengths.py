@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from collection.statistics.clusters import Clustered, Spread, two_way
 from collection.statistics.counts import Cells, Votes
@@ -99,7 +97,7 @@ def fits(votes: Votes, prior_votes: float = PRIOR_VOTES) -> list[Fit]:
     if not len(votes.by_person.cluster):
         return []
     wins, ties = _matrices(votes.by_person, size)
-    groups, of_group = connected_components(coo_matrix(wins + wins.T + ties), directed=False)
+    groups, of_group = _components(wins + wins.T + ties, directed=False)
     members = [np.flatnonzero(of_group == group) for group in range(groups)]
     members = [some for some in members if len(some) > 1]
     sizes = [(wins[some].sum() + ties[some].sum() / 2) for some in members]
@@ -227,10 +225,17 @@ def _core(wins: np.ndarray, ties: np.ndarray) -> np.ndarray:
 
     Ford, American Mathematical Monthly 64 (1957): between these the likelihood has its maximum at finite strengths.
     """
-    groups, of_group = connected_components(coo_matrix(wins + ties), directed=True, connection="strong")
+    groups, of_group = _components(wins + ties, directed=True)
     within = [(wins + ties)[np.ix_(of_group == group, of_group == group)].sum() for group in range(groups)]
     core = of_group == int(np.argmax(within))
     return np.asarray(core if core.sum() > 1 else np.zeros(len(wins), bool))
+
+
+def _components(edges: np.ndarray, *, directed: bool) -> tuple[int, np.ndarray]:
+    """(how many groups, the group of each): those that reach each other along edges (N, N) that are not 0."""
+    from scipy.sparse.csgraph import connected_components  # here: it takes a moment that no start of a command should
+
+    return connected_components(edges != 0, directed=directed, connection="strong")
 
 
 def _fit_group(wins: np.ndarray, ties: np.ndarray, members: np.ndarray, prior_votes: float) -> Fit:

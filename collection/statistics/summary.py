@@ -15,7 +15,7 @@ from collection.statistics.counts import Votes
 from collection.statistics.rates import PositionBias, Power, WinRate, position_bias, power, win_rates
 from collection.statistics.strengths import Rating, ratings, tie_chance
 from collection.store import Store
-from collection.types import Totals, VoteCount
+from collection.types import Totals, VoteCount, WhichVotes
 from collection.votes.contenders import Contender, differences, pooled
 
 METHODOLOGY: Final = "3"
@@ -92,7 +92,7 @@ def summarise(
     store: Store,
     family: str | None = None,
     modality: str | None = None,
-    study: str | None = None,
+    study: WhichVotes = None,
     pool: Collection[str] = (),
 ) -> Summary:
     """The blind votes on a family and modality, or of a study (None: all), each contender for itself but for what
@@ -141,7 +141,8 @@ def _told_apart(contenders: Iterable[Contender]) -> dict[str, Contender]:
 
 
 def _rates(votes: Votes, contenders: Mapping[str, Contender]) -> list[WinRate]:
-    """The win rates under the variants' names, in their order; of the same pair those with the most votes first."""
+    """The win rates under the variants' names, in their order; of the same pair those with the most votes first, then
+    the older."""
     rates = [
         replace(
             rate,
@@ -152,7 +153,12 @@ def _rates(votes: Votes, contenders: Mapping[str, Contender]) -> list[WinRate]:
         )
         for rate in win_rates(votes)
     ]
-    return sorted(rates, key=lambda rate: (rate.variant_a, rate.variant_b, -rate.votes, rate.contender_a))
+
+    def order(rate: WinRate) -> tuple[Any, ...]:
+        made = max(contenders[side].first_made_at for side in (rate.contender_a, rate.contender_b))
+        return rate.variant_a, rate.variant_b, -rate.votes, made, rate.contender_a, rate.contender_b
+
+    return sorted(rates, key=order)
 
 
 def version_steps(rates: Sequence[WinRate], contenders: Mapping[str, Contender]) -> list[VersionStep]:

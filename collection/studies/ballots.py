@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Select, and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from collection.database import sql
@@ -27,8 +27,11 @@ from collection.studies.assignment import (
 )
 from collection.studies.study_config import StudyPlan
 from collection.types import AssignmentKind, BallotKind, NewBallot, StudyBallot
+from collection.votes import issuable
 from collection.votes.casting import BALLOT_LIFE, issue_ballots
 
+STANDING: Final = and_(VoteRow.ballot_id == AssignmentRow.ballot_id, VoteRow.withdrawn.is_(False))
+"""The vote on an assigned ballot that was not taken back."""
 OPEN_FOR: Final = timedelta(minutes=15)  # how long an unanswered ballot keeps its pair from others
 
 
@@ -64,7 +67,7 @@ def _asked_of() -> Select[str, str, int, str, str | None, str, str]:
             VoteRow.choice,
         )
         .join(StudyPairRow, StudyPairRow.id == AssignmentRow.pair_id)
-        .outerjoin(VoteRow, VoteRow.ballot_id == AssignmentRow.ballot_id)
+        .outerjoin(VoteRow, STANDING)
         .where(AssignmentRow.enrolment_id == bindparam("enrolment_id"))
         .order_by(AssignmentRow.number)
     )
@@ -87,7 +90,7 @@ def give_out(session: Session, plan: StudyPlan, enrolled: EnrolmentRow, asked: S
         pair_id = choose_check(session.scalars(known.order_by(StudyPairRow.number)).all(), seen, rng)
     if pair_id is None:
         kind = "normal"
-        pair_id = _least_voted(session, plan, asked, rng)
+        pair_id = _least_voted(session, plan, enrolled, asked, rng)
     if pair_id is None:
         return None
     pair = session.get_one(StudyPairRow, pair_id)
@@ -132,10 +135,13 @@ def renewed(session: Session, waiting: Asked) -> Asked:
     return replace(waiting, ballot_id=fresh.id)
 
 
-def _least_voted(session: Session, plan: StudyPlan, asked: Sequence[Asked], rng: Any) -> str | None:
+def _least_voted(
+    session: Session, plan: StudyPlan, enrolled: EnrolmentRow, asked: Sequence[Asked], rng: Any
+) -> str | None:
     rows = session.execute(_unfinished_pairs(), {"study": plan.name, "votes_per_pair": plan.votes_per_pair}).all()
     waiting = Counter(session.scalars(_open_questions(), {"study": plan.name, "since": now() - OPEN_FOR}))
-    seen = {ballot.pair_id for ballot in asked}
+    theirs = {"study": plan.name, "participant_id": enrolled.participant_id}
+    seen = {ballot.pair_id for ballot in asked} | set(session.scalars(issuable.revealed_pairs(), theirs))
     candidates = [
         Candidate(pair_id, item_id, votes, waiting[pair_id]) for pair_id, item_id, votes in rows if pair_id not in seen
     ]
@@ -160,7 +166,7 @@ def _open_questions() -> Select[str]:
     """The pairs of unanswered ballots, one row for each ballot."""
     return (
         select(AssignmentRow.pair_id)
-        .outerjoin(VoteRow, VoteRow.ballot_id == AssignmentRow.ballot_id)
+        .outerjoin(VoteRow, STANDING)
         .where(
             AssignmentRow.study == bindparam("study"),
             AssignmentRow.kind == "normal",

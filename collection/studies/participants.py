@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from sqlalchemy import func, select, update
@@ -45,11 +46,13 @@ class Studies(StudyPools, StudyQuality):
         participant_id: str | None,
         consent_version: str,
         referral: Referral | None = None,
+        admit: Callable[[], None] = lambda: None,
     ) -> Enrolment:
         """Lets a person take part who agreed to `consent_version`; somebody known takes part on as before.
 
         participant_id: who the browser was last time, None for nobody. Of two workers of a platform in one browser each
         is a person, and a worker's part is gone on with by who began it only: a platform's id is no secret.
+        admit: called before a new participant is written down; what it raises is raised.
         Raises InputError when the study takes nobody, or the consent is not the present one, RefusedError for a worker
         whose part belongs to somebody else.
         """
@@ -80,6 +83,7 @@ class Studies(StudyPools, StudyQuality):
             if plan.max_participants is not None and number > plan.max_participants:
                 raise InputError(f"The study {study!r} has all its {plan.max_participants} participants; thank you.")
             if participant_id is None:
+                admit()
                 person = ParticipantRow(id=new_id())
                 session.add(person)
                 session.flush()
@@ -155,11 +159,7 @@ class Studies(StudyPools, StudyQuality):
         ago.
         """
         with self.writing() as session:
-            place = session.get(AssignmentRow, ballot_id) if isinstance(ballot_id, str) else None
-            if place is None:
-                raise RefusedError(
-                    f"The ballot {ballot_id!r} belongs to no study; ask for a new ballot.", "unknown_ballot"
-                )
+            place = _place_of(session, ballot_id)
             plan = find_plan(session, place.study)
             check_one_of("choice", choice, plan.choices)
             _taking_part(session, place.study, participant_id, lock=True)
@@ -173,6 +173,24 @@ class Studies(StudyPools, StudyQuality):
             if place.kind == "training":
                 right = choice == right_side(session, place)
             return StudyAnswer(ballot_id, choice, right)
+
+    @patient(repeatable=True)
+    def take_back(self, ballot_id: str, participant_id: str) -> int:
+        """Takes the answer to a study's ballot back, so that it is asked again; returns how many, 0 or 1.
+
+        Raises InputError for a person who has withdrawn, RefusedError for a ballot that is not this person's.
+        """
+        with self.writing() as session:
+            place = _place_of(session, ballot_id)
+            enrolled = _taking_part(session, place.study, participant_id, lock=True)
+            if place.enrolment_id != enrolled.id:
+                raise RefusedError(
+                    f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot.", "not_yours"
+                )
+            own = (VoteRow.ballot_id == ballot_id, VoteRow.withdrawn.is_(False))
+            with counted(session, [participant_id], ballot_ids=[ballot_id]):
+                changed = session.execute(update(VoteRow).where(*own).values(withdrawn=True, changed_at=now()))
+            return cast(Any, changed).rowcount
 
     @patient(repeatable=False)
     def withdraw(self, study: str, participant_id: str) -> int:
@@ -209,6 +227,13 @@ def _enrolment_of_worker(session: Session, study: str, referral: Referral) -> En
     return session.scalar(
         select(EnrolmentRow).where(EnrolmentRow.study == study, EnrolmentRow.worker_hash == referral.worker_hash)
     )
+
+
+def _place_of(session: Session, ballot_id: str) -> AssignmentRow:
+    place = session.get(AssignmentRow, ballot_id) if isinstance(ballot_id, str) else None
+    if place is None:
+        raise RefusedError(f"The ballot {ballot_id!r} belongs to no study; ask for a new ballot.", "unknown_ballot")
+    return place
 
 
 def _came_as(session: Session, participant_id: str | None, referral: Referral) -> bool:

@@ -58,9 +58,13 @@ class StudyPools(Database):
 
     def open_study(self) -> str | None:
         """The newest study that people can take part in now."""
+        return next(iter(self.open_studies()), None)
+
+    def open_studies(self) -> tuple[str, ...]:
+        """The studies that people can take part in now, newest first."""
         with self.reading() as session:
             rows = session.scalars(select(StudyRow).order_by(StudyRow.created_at.desc(), StudyRow.name))
-            return next((row.name for row in rows if why_closed(row) is None), None)
+            return tuple(row.name for row in rows if why_closed(row) is None)
 
     def why_closed(self, name: str) -> str | None:
         """One sentence why nobody can take part now, None when people can."""

@@ -15,12 +15,13 @@ def toss_sides(pair: tuple[str, str], rng: random.Random) -> tuple[str, str]:
     return pair if rng.random() < 0.5 else (pair[1], pair[0])
 
 
-def choose_pair(generations: Sequence[tuple[str, str]], rng: random.Random) -> tuple[str, str] | None:
-    """A random (left, right) pair of ids from [(id, variant), ...] with different variants; None when there is none."""
+def choose_pair(generations: Sequence[tuple[str, str, str]], rng: random.Random) -> tuple[str, str] | None:
+    """A random (left, right) pair of ids from [(id, variant, sha256 of the media), ...] with different variants that
+    look different, for two equal pictures are a tie by definition; None when there is none."""
     pairs = [
         (first_id, second_id)
-        for (first_id, first_variant), (second_id, second_variant) in combinations(generations, 2)
-        if first_variant != second_variant
+        for (first_id, *first), (second_id, *second) in combinations(generations, 2)
+        if first[0] != second[0] and first[1] != second[1]
     ]
     return toss_sides(rng.choice(pairs), rng) if pairs else None
 

@@ -85,53 +85,64 @@ def record_votes(
             raise InputError(f"The ballot id {ballot_id!r} is no text; send the one that was issued.")
         check_one_of("choice", choice, CHOICES)
     ballot_ids = {ballot_id for ballot_id, _ in answers}
-    reveals, moment = [], now()
+    keep = _keep_vote(session.get_bind().dialect.name, may_change=in_study)
+    reveals = []
     with counted(session, [participant_id], ballot_ids=ballot_ids):
         rows = session.execute(sql.ballots_to_answer(), {"ballot_ids": list(ballot_ids)})
         found = {row[0].id: row for row in rows}
         for ballot_id, choice in answers:
-            if ballot_id not in found or found[ballot_id][0].participant_id != participant_id:
-                raise RefusedError(  # in the same words: nobody finds out which ids exist
-                    f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot.",
-                    "not_yours" if ballot_id in found else "unknown_ballot",
-                )
-            ballot, family, modality, left_variant, right_variant, flag, assigned = found[ballot_id]
-            if assigned != in_study:
-                raise RefusedError(
-                    f"The ballot {ballot_id!r} belongs to a study; answer it on the page of that study.", "wrong_door"
-                )
-            if moment - ballot.created_at > BALLOT_LIFE:
-                raise RefusedError(
-                    f"The ballot {ballot_id!r} was open for more than {BALLOT_LIFE.days} days; ask for a new ballot.",
-                    "expired",
-                )
-            vote = {
-                "id": new_id(),
-                "ballot_id": ballot.id,
-                "participant_id": ballot.participant_id,
-                "choice": choice,
-                "first_choice": choice,
-                "response_time_s": response_time_s,
-                "withdrawn": False,
-                "flag": flag,
-                "family": family,
-                "modality": modality,
-                "left_variant": left_variant,
-                "right_variant": right_variant,
-                "blind": ballot.blind,
-                "kind": ballot.kind,
-                "study": ballot.study,
-                "created_at": moment,
-                "changed_at": moment,
-            }
-            keep = _keep_vote(session.get_bind().dialect.name, may_change=in_study)
+            row = found.get(ballot_id)
+            _check_answerable(ballot_id, row, participant_id, in_study)
+            vote = _vote(row, choice, response_time_s)
             if session.connection().execute(keep, vote).first() is None:
                 raise RefusedError(
                     f"The ballot {ballot_id!r} was answered already, and its names were told; ask for a new ballot.",
                     "answered",
                 )
-            reveals.append(Reveal(ballot_id, choice, left_variant, right_variant))
+            reveals.append(Reveal(ballot_id, choice, vote["left_variant"], vote["right_variant"]))
     return reveals
+
+
+def _check_answerable(ballot_id: str, row: Any, participant_id: str, in_study: bool) -> None:
+    """RefusedError unless this person may answer the ballot now; `row` is that of sql.ballots_to_answer, if any."""
+    if row is None or row[0].participant_id != participant_id:
+        raise RefusedError(  # in the same words: nobody finds out which ids exist
+            f"The ballot {ballot_id!r} was not issued to this participant; ask for a new ballot.",
+            "unknown_ballot" if row is None else "not_yours",
+        )
+    if row[-1] != in_study:
+        raise RefusedError(
+            f"The ballot {ballot_id!r} belongs to a study; answer it on the page of that study.", "wrong_door"
+        )
+    if now() - row[0].created_at > BALLOT_LIFE:
+        raise RefusedError(
+            f"The ballot {ballot_id!r} was open for more than {BALLOT_LIFE.days} days; ask for a new ballot.", "expired"
+        )
+
+
+def _vote(row: Any, choice: Choice, response_time_s: float | None) -> dict[str, Any]:
+    """The values of a VoteRow that answers the ballot of a row of sql.ballots_to_answer."""
+    ballot, family, modality, left_variant, right_variant, flag, _ = row
+    moment = now()
+    return {
+        "id": new_id(),
+        "ballot_id": ballot.id,
+        "participant_id": ballot.participant_id,
+        "choice": choice,
+        "first_choice": choice,
+        "response_time_s": response_time_s,
+        "withdrawn": False,
+        "flag": flag,
+        "family": family,
+        "modality": modality,
+        "left_variant": left_variant,
+        "right_variant": right_variant,
+        "blind": ballot.blind,
+        "kind": ballot.kind,
+        "study": ballot.study,
+        "created_at": moment,
+        "changed_at": moment,
+    }
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,16 +72,22 @@ def pooled(contender: Contender, pool: Collection[str]) -> Contender:
 
 
 def differences(contenders: Sequence[Contender]) -> dict[str, str]:
-    """contender id -> in words, what tells it from the others of the same variant; empty where it is the only one."""
+    """contender id -> in words, what tells it from the others of the same variant; empty where it is the only one.
+
+    Where words do not do (two files of one name), with its id.
+    """
     values: dict[tuple[str, str], set[Any]] = defaultdict(set)
     for contender in contenders:
         for trait, value in contender.traits.items():
             values[contender.variant, trait].add(value)
+    told = {
+        one.id: ", ".join(_trait(one, trait) for trait in one.traits if len(values[one.variant, trait]) > 1)
+        for one in contenders
+    }
+    times = Counter((one.variant, told[one.id]) for one in contenders)
     return {
-        contender.id: ", ".join(
-            _trait(contender, trait) for trait in contender.traits if len(values[contender.variant, trait]) > 1
-        )
-        for contender in contenders
+        one.id: told[one.id] + (f" [{one.id[:8]}]" if times[one.variant, told[one.id]] > 1 else "")
+        for one in contenders
     }
 
 
@@ -89,7 +95,7 @@ def _trait(contender: Contender, name: str) -> str:
     value = contender.traits[name]
     if name in ("aligned_sha256", "negative_sha256"):
         role = name.removesuffix("_sha256")
-        return f"{role} {contender.versions.get(role) or 'of its own'} ({value[:8] if value else 'no file'})"
+        return f"{role} {contender.versions.get(role) or (value[:8] if value else 'of its own')}"
     if name in ("family", "modality"):
         return str(value)
     if name == "negative_prompt":

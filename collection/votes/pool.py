@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from collection.database import sql
 from collection.database.connection import Database
 from collection.database.faults import patient
 from collection.database.models import BallotRow, GenerationRow, now, require_participant
 from collection.errors import RefusedError
 from collection.types import BallotView, Choice, NewBallot, Reveal
+from collection.votes import issuable
 from collection.votes.ballots import POOL_STUDY, choose_least_judged, choose_pair
 from collection.votes.casting import BALLOT_LIFE, issue_ballots, record_votes
 from collection.votes.vote_counts import lock_participants
@@ -39,7 +39,7 @@ class Pool(Database):
         with self.writing() as session:
             require_participant(session, participant_id, lock=True)  # two requests at once get one ballot
             theirs = {"participant_id": participant_id, "study": POOL_STUDY, "since": now() - BALLOT_LIFE}
-            unanswered = session.execute(sql.open_ballot(), theirs).first()
+            unanswered = session.execute(issuable.open_ballot(), theirs).first()
             if unanswered is not None:
                 return BallotView(*unanswered)
             drawn = _draw(session, participant_id, rng, family, modality)
@@ -70,7 +70,7 @@ class Pool(Database):
         `participant_id` those that this person can still judge blind."""
         with self.reading() as session:
             theirs = {"family": family, "participant_id": participant_id}
-            return len(session.execute(sql.comparisons_to_judge("family"), theirs).all())
+            return len(session.execute(issuable.comparisons_to_judge("family"), theirs).all())
 
     @patient(repeatable=True)
     def vote_on_offer(self, offer: NewBallot, choice: Choice, response_time_s: float | None = None) -> Reveal:
@@ -83,8 +83,9 @@ class Pool(Database):
         with self.writing() as session:
             lock_participants(session, [offer.participant_id])
             if session.get(BallotRow, offer.id) is None:
-                seen = {"participant_id": offer.participant_id, "generation_id": offer.left_generation_id}
-                if session.execute(sql.revealed_to(), seen).first() is not None:
+                left = session.get(GenerationRow, offer.left_generation_id)
+                seen = {"participant_id": offer.participant_id, "comparison_id": left and left.comparison_id}
+                if session.execute(issuable.revealed_to(), seen).first() is not None:
                     raise RefusedError(
                         "The names of these pictures were told to you meanwhile; ask for a new ballot.", "answered"
                     )
@@ -103,11 +104,11 @@ def _draw(
     scope: dict[str, Any] = {"family": family, "modality": modality}
     scope = {name: value for name, value in scope.items() if value is not None}
     theirs = scope | {"participant_id": participant_id}
-    candidates = session.execute(sql.comparisons_to_judge(*scope), theirs)
+    candidates = session.execute(issuable.comparisons_to_judge(*scope), theirs)
     on_screen = session.scalar(select(GenerationRow.comparison_id).where(GenerationRow.id == held)) if held else None
     comparison_id = choose_least_judged([(row[0], row[1]) for row in candidates if row[0] != on_screen], rng)
     if comparison_id is None:
         return None
-    made = session.execute(sql.generations_of(), {"comparison_id": comparison_id}).all()
-    pair = choose_pair([(row.id, row.variant) for row in made], rng)
+    made = session.execute(issuable.generations_of(), {"comparison_id": comparison_id}).all()
+    pair = choose_pair([(row.id, row.variant, row.media_sha256) for row in made], rng)
     return None if pair is None else BallotView("", made[0].prompt, made[0].modality, *pair)

@@ -16,7 +16,7 @@ from collection.database import sql
 from collection.database.connection import Database
 from collection.database.models import AdapterRow, GenerationRow, TallyRow, VoteRow, unpack_latents
 from collection.statistics.counts import Votes
-from collection.types import ROLES, PreferencePairs, PreferenceRecord, Totals, VoteCount
+from collection.types import ROLES, PreferencePairs, PreferenceRecord, Totals, VoteCount, WhichVotes
 from collection.votes.contenders import TRAITS, Contender, traits_of
 
 ROWS_AT_ONCE: Final = 1000
@@ -53,7 +53,7 @@ class Results(Database):
         family: str | None = None,
         modality: str | None = None,
         blind_only: bool = True,
-        study: str | None = None,
+        study: WhichVotes = None,
     ) -> list[VoteCount]:
         """Outcomes per pair of variants (variant_a < variant_b), whatever the number of votes from one small table."""
         statement = sql.outcomes("hour", family=family, modality=modality, blind_only=blind_only, study=study)
@@ -64,7 +64,7 @@ class Results(Database):
         self,
         family: str | None = None,
         modality: str | None = None,
-        study: str | None = None,
+        study: WhichVotes = None,
     ) -> tuple[Votes, dict[str, Votes]]:
         """The blind ones per contender, by person and by prompt: what an interval over both needs. All of them, and
         those of each category of studies' prompts ("" for what no study asked about)."""
@@ -98,13 +98,13 @@ class Results(Database):
         return found
 
     def vote_counts_by_comparison(
-        self, family: str | None = None, modality: str | None = None, study: str | None = None
+        self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
     ) -> dict[str, list[VoteCount]]:
         """The same per comparison (one prompt and seed), blind votes only: what `statistics.agreement` needs."""
         return self._grouped(sql.outcomes("comparison", TallyRow.key, family=family, modality=modality, study=study))
 
     def vote_counts_by_prompt(
-        self, family: str | None = None, modality: str | None = None, study: str | None = None
+        self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
     ) -> dict[str, list[VoteCount]]:
         """The same per prompt."""
         prompts = (
@@ -115,13 +115,13 @@ class Results(Database):
         rows = sql.outcomes("comparison", prompts.c.prompt, family=family, modality=modality, study=study)
         return self._grouped(rows.join(prompts, prompts.c.comparison_id == TallyRow.key))
 
-    def modalities_voted_on(self, family: str | None = None) -> list[str]:
+    def modalities_voted_on(self, family: str | None = None, study: WhichVotes = None) -> list[str]:
         """Of what there are votes that count, in alphabetical order: image, video."""
         with self.reading() as session:
-            return list(session.scalars(sql.modalities(family)))
+            return list(session.scalars(sql.modalities(family, study)))
 
     def votes_by_hour(
-        self, family: str | None = None, modality: str | None = None, study: str | None = None
+        self, family: str | None = None, modality: str | None = None, study: WhichVotes = None
     ) -> dict[str, int]:
         """ "2026-12-31 18" (UTC) -> how many of the blind votes that count were given in that hour."""
         rows = self._grouped(sql.outcomes("hour", TallyRow.key, family=family, modality=modality, study=study))
@@ -142,9 +142,9 @@ class Results(Database):
         with self.reading() as session:
             return session.scalar(select(func.max(VoteRow.created_at)))
 
-    def totals(self, family: str | None = None, modality: str | None = None, study: str | None = None) -> Totals:
+    def totals(self, family: str | None = None, modality: str | None = None, study: WhichVotes = None) -> Totals:
         """Votes that count, blind or not (skips say nothing and do not), who cast them, on how many comparisons."""
-        last = select(func.max(VoteRow.created_at)).where(*([VoteRow.study == study] if study is not None else []))
+        last = select(func.max(VoteRow.created_at)).where(*sql.of_study(VoteRow.study, study))
         with self.reading() as session:
             counts = session.execute(sql.totals(family, modality, study)).one()
             return Totals(*counts, last_vote_at=session.scalar(last) if counts[0] else None)

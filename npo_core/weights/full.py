@@ -33,6 +33,9 @@ class FullWeights:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
+AdapterWeights = LowRankWeights | FullWeights
+
+
 def merged(unet: nn.Module, weights: LowRankWeights) -> FullWeights:
     """theta + scale * B A for every layer of `weights`, computed in float32 at least, in the UNet's dtype."""
     tensors = {}

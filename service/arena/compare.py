@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,24 +13,26 @@ from typing import Any
 from PIL import Image
 
 from collection.store import Store
-from collection.types import Generation, NewBallot
+from collection.types import NewBallot
 from npo_core.catalog.adapter_files import Role
 from npo_core.console import hush_libraries
-from npo_core.generator import Comparison, Generator
+from npo_core.generator import Generator
 from npo_core.grid import Grid, grid_requests, make_grid
 from npo_core.progress import OnStep, StepProgress
 from npo_core.requests import GenerationRequest, ResolvedRequest, resolve_request
 from npo_core.variants import get_variant
-from service.arena.picks import LETTERS, Pick, ballots_in_order, check_pick, pairwise_choices, panel_order, panel_pairs
+from service.arena.picks import LETTERS, Pick, check_pick, pairwise_choices
+from service.arena.records import generation_record, shared_settings
+from service.arena.shown import Shown, ShownComparisons
 from service.arena.visitors import Visitors
 from service.errors import InputError, RefusedError
-from service.generation.adapters_in_use import AdapterShelf
+from service.generation.adapters_in_use import NEWEST, AdapterShelf
 from service.generation.generation_queue import Desk, OnWait
 from service.generation.zero_gpu import comparison_seconds, grid_seconds, is_lent, lend_gpu
 from service.operations.metrics import generating, voting
 
-REMEMBERED_COMPARISONS = 2000  # kept in memory without their pictures; older ones are read back from the store
 LONGEST_LOOK_S = 3600.0
+DRAWN_SEEDS = 2**31  # enough to surprise, short enough to copy by hand
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,14 @@ class BlindProgress:
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """What may be shown before the vote."""
+    """What may be shown before the vote; the seed of `request` only where it is the visitor's own."""
 
     comparison_id: str
     panels: tuple[Panel, ...]
     request: ResolvedRequest
     elapsed_s: float
     versions: dict[str, str]
+    workbench: bool
     notes: tuple[str, ...] = ()
 
 
@@ -79,26 +80,14 @@ class RevealedPanel:
 @dataclass(frozen=True, eq=False)  # hashed by identity: it holds a dict, and pages keep it in their state
 class RevealedComparison:
     """The answer to a vote. `settings` is everything needed to make the pictures again; `blind` is False for a pick
-    that was made after an undo, when the names were known already."""
+    that was made after an undo, when the names were known already, and on the workbench, where they could be."""
 
     comparison_id: str
     panels: tuple[RevealedPanel, ...]
     pick: Pick
     blind: bool
+    workbench: bool
     settings: dict[str, Any]
-
-
-@dataclass
-class _Open:
-    """What the service remembers about a comparison that it showed."""
-
-    participant_id: str
-    generation_ids: list[str]  # in panel order
-    ballot_ids: list[str]  # of panel_pairs, in that order; after an undo those of the open ballots
-    shown_at_s: float | None = None
-    revealed: bool = False
-    blind: bool = True
-    pick: Pick | None = None
 
 
 OnBlindStep = Callable[[BlindProgress], None]
@@ -125,9 +114,8 @@ class CompareService:
         self._make = lend_gpu(generator.generate, partial(comparison_seconds, family=generator.family))
         self._make_grid = lend_gpu(partial(make_grid, generator), partial(grid_seconds, family=generator.family))
         self._rng = rng or random.SystemRandom()
-        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._shown = ShownComparisons(store)
         self.warming_up = False  # whether visitors should be told that the first pictures will take a while
-        self._remembering = threading.RLock()
 
     def load(self) -> None:
         """Loads the model unless it is there; raises InputError when it cannot be loaded.
@@ -166,15 +154,23 @@ class CompareService:
         versions: dict[Role, str] | None = None,
         on_step: OnBlindStep | None = None,
         on_wait: OnWait | None = None,
+        *,
+        own_seed: bool = False,
     ) -> ComparisonView:
         """Makes every variant of `request` from one noise and asks this person about each pair, in shuffled order.
 
+        The seed is drawn here unless own_seed says that the one of `request` is the visitor's. With a seed, settings or
+        versions of one's own the same pictures can be had twice, their names from the first time: that is the
+        workbench, whose votes are kept as not blind and about which nobody else is asked.
         Pictures and ballots are stored before this returns. `versions` chooses adapters by role (see AdapterShelf).
         on_wait is told the place in the line of those that wait for the device.
         Raises InputError for a request that cannot be made, FullError and TooOftenError for one too many.
         """
         with generating():
-            return self._compare(request, participant_id, versions, on_step, on_wait)
+            if not own_seed:
+                request = replace(request, seed=self._rng.randrange(DRAWN_SEEDS))
+            workbench = own_seed or not self._is_plain(request, versions)
+            return self._compare(request, participant_id, versions, on_step, on_wait, workbench)
 
     def _compare(
         self,
@@ -183,29 +179,51 @@ class CompareService:
         versions: dict[Role, str] | None,
         on_step: OnBlindStep | None,
         on_wait: OnWait | None,
+        workbench: bool,
     ) -> ComparisonView:
         self.check(request)  # before loading: a typo should not cost seconds
         self._turnstile.generation(participant_id)
         order = list(range(len(request.variants)))
         self._rng.shuffle(order)
         with self.desk.turn(self._generator, on_wait):  # the versions must stay on until the pictures are made
+            self._visitors.welcome(participant_id)
             self.load()
             self._generator.validate_request(request)
             in_use = self._shelf.put_on(versions, request.modality)
             made = self._make(request) if self.on_lent_gpu else self._make(request, on_step and _blind(on_step, order))
-        self._visitors.welcome(participant_id)
         comparison_id = uuid.uuid4().hex
-        stored = self._store.add_generations(
-            [generation_record(made, number, comparison_id) for number in range(len(made.samples))]
+        records = [generation_record(made, number, comparison_id) for number in range(len(made.samples))]
+        stored = self._store.add_generations(records, workbench=workbench)
+        shown = Shown(
+            participant_id,
+            [stored[number] for number in order],
+            [records[number].media_sha256 for number in order],
+            workbench=workbench,
+            blind=not workbench,
+            shown_at_s=time.monotonic(),
         )
-        generation_ids = [stored[number] for number in order]
-        ballot_ids = self._issue(comparison_id, generation_ids, participant_id, blind=True)
-        self._remember(comparison_id, _Open(participant_id, generation_ids, ballot_ids, time.monotonic()))
-        panels = [
-            Panel(LETTERS[place], made.samples[number].media, made.samples[number].media_type)
-            for place, number in enumerate(order)
-        ]
-        return ComparisonView(comparison_id, tuple(panels), made.request, made.elapsed_s, in_use.names, in_use.notes)
+        self._issue(comparison_id, shown)
+        self._shown.remember(comparison_id, shown)
+        return ComparisonView(
+            comparison_id,
+            tuple(
+                Panel(LETTERS[place], made.samples[number].media, made.samples[number].media_type)
+                for place, number in enumerate(order)
+            ),
+            made.request,
+            made.elapsed_s,
+            in_use.names,
+            workbench,
+            in_use.notes,
+        )
+
+    def _is_plain(self, request: GenerationRequest, versions: Mapping[Role, str] | None) -> bool:
+        """Whether everything but prompt, seed and modality is as the family has it."""
+        family = self._generator.family
+        plain = GenerationRequest(request.prompt, seed=request.seed, modality=request.modality)
+        return resolve_request(request, family) == resolve_request(plain, family) and (
+            set((versions or {}).values()) <= {NEWEST}
+        )
 
     def grid(
         self,
@@ -231,75 +249,45 @@ class CompareService:
     def vote(self, comparison_id: str, participant_id: str, pick: Pick) -> RevealedComparison:
         """Records `pick` as pairwise votes, all or none; they are on the disk when this returns with the names.
 
-        The same pick again changes nothing (a double click, a retry). Another one needs an undo first.
+        Two panels of the same bytes are a tie by definition, about which nothing is recorded. The same pick again
+        changes nothing (a double click, a retry). Another one needs an undo first.
         Raises InputError for a pick that makes no sense, RefusedError for a comparison that was not shown to this
         person or was answered already, TooOftenError for more than a person can look at.
         """
         with voting("compare"):
-            known = self._recall(comparison_id, participant_id)
+            known = self._shown.recall(comparison_id, participant_id)
             check_pick(pick, len(known.generation_ids))
             self._turnstile.vote(participant_id)
-            with self._remembering:
+            with known.answering:
                 if known.pick is not None and known.pick != pick:
                     raise RefusedError(
                         "This comparison was answered already; undo the answer before giving another.", "answered"
                     )
-                response_time_s = _seconds_since(known.shown_at_s)
                 choices = pairwise_choices(pick, len(known.generation_ids))
-                self._store.votes(list(zip(known.ballot_ids, choices, strict=True)), participant_id, response_time_s)
-                known.pick, known.revealed = pick, True
+                told = zip(known.ballot_ids, choices, known.asked(), strict=True)
+                answers = [(ballot_id, choice) for ballot_id, choice, asked in told if asked]
+                self._store.votes(answers, participant_id, _seconds_since(known.shown_at_s))
+                known.pick = pick
         return self._reveal(comparison_id, known, pick)
 
     def undo(self, comparison_id: str, participant_id: str) -> None:
         """Takes the answer back. Whatever is answered afterwards is stored as not blind, for the names are known."""
-        known = self._recall(comparison_id, participant_id)
-        with self._remembering:
+        known = self._shown.recall(comparison_id, participant_id)
+        with known.answering:
             taken_back = self._store.unvote(known.ballot_ids, participant_id)
             if not taken_back and known.pick is None:
                 raise InputError("This comparison has no answer to take back; choose the best panel.")
-            known.pick, known.revealed, known.blind, known.shown_at_s = None, True, False, None
-            known.ballot_ids = self._issue(comparison_id, known.generation_ids, participant_id, blind=False)
+            known.pick, known.blind, known.shown_at_s = None, False, None
+            self._issue(comparison_id, known)
 
-    def _issue(
-        self, comparison_id: str, generation_ids: Sequence[str], participant_id: str, *, blind: bool
-    ) -> list[str]:
-        return self._store.create_ballots(
-            [
-                NewBallot(
-                    generation_ids[left], generation_ids[right], participant_id, blind, comparison_id=comparison_id
-                )
-                for left, right in panel_pairs(len(generation_ids))
-            ]
+    def _issue(self, comparison_id: str, shown: Shown) -> None:
+        """Gives out a ballot for every two panels: those of equal bytes too, which keep the order of the panels."""
+        sides = [(shown.generation_ids[left], shown.generation_ids[right]) for left, right in shown.pairs()]
+        shown.ballot_ids = self._store.create_ballots(
+            [NewBallot(*each, shown.participant_id, shown.blind, comparison_id=comparison_id) for each in sides]
         )
 
-    def _remember(self, comparison_id: str, known: _Open) -> None:
-        with self._remembering:
-            self._open[comparison_id] = known
-            while len(self._open) > REMEMBERED_COMPARISONS:
-                self._open.popitem(last=False)
-
-    def _recall(self, comparison_id: str, participant_id: str) -> _Open:
-        """What is known of a comparison; from the store when the app was restarted since it was shown."""
-        with self._remembering:
-            known = self._open.get(comparison_id)
-        if known is None and isinstance(comparison_id, str) and isinstance(participant_id, str):
-            pairs = panel_pairs(len(self._store.comparison(comparison_id)))
-            issued = self._store.ballots(comparison_id, participant_id)  # of this page: those of the pool are apart
-            ballots = issued[-len(pairs) :] if pairs else []  # after an undo the newest are the open ones
-            if pairs and len(ballots) == len(pairs):
-                order = panel_order(ballots)
-                ordered = ballots_in_order(ballots, order)
-                known = _Open(participant_id, order, [ballot.ballot_id for ballot in ordered])
-                known.revealed, known.blind = len(issued) > len(pairs), len(issued) == len(pairs)
-                self._remember(comparison_id, known)
-        if known is None or known.participant_id != participant_id:
-            raise RefusedError(
-                f"The comparison {comparison_id!r} was not shown to this participant; generate a new one.",
-                "unknown_ballot" if known is None else "not_yours",
-            )
-        return known
-
-    def _reveal(self, comparison_id: str, known: _Open, pick: Pick) -> RevealedComparison:
+    def _reveal(self, comparison_id: str, known: Shown, pick: Pick) -> RevealedComparison:
         generations = [self._store.get_generation(generation_id) for generation_id in known.generation_ids]
         panels = tuple(
             RevealedPanel(
@@ -311,7 +299,9 @@ class CompareService:
             )
             for place, generation in enumerate(generations)
         )
-        return RevealedComparison(comparison_id, panels, pick, known.blind, _settings(generations))
+        return RevealedComparison(
+            comparison_id, panels, pick, known.blind, known.workbench, shared_settings(generations)
+        )
 
 
 def _seconds_since(shown_at_s: float | None) -> float | None:
@@ -331,44 +321,3 @@ def _blind(on_step: OnBlindStep, order: Sequence[int]) -> OnStep:
         on_step(BlindProgress(progress.step, progress.total_steps, preview))
 
     return report
-
-
-def generation_record(made: Comparison, number: int, comparison_id: str) -> Generation:
-    """Sample `number` of a comparison, with everything needed to make it again."""
-    request, sample = made.request, made.samples[number]
-    aligned, negative = made.adapters.get("aligned"), made.adapters.get("negative")
-    return Generation(
-        comparison_id=comparison_id,
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        seed=request.seed,
-        family=made.family,
-        modality=request.modality,
-        variant=sample.variant,
-        aligned_id=aligned.id if aligned else None,
-        aligned_sha256=aligned.sha256 if aligned else None,
-        negative_id=negative.id if negative else None,
-        negative_sha256=negative.sha256 if negative else None,
-        alpha=float(request.alpha),
-        beta=float(request.beta),
-        guidance_scale=float(request.guidance_scale),
-        steps=request.steps,
-        scheduler=request.scheduler,
-        width_px=request.width_px,
-        height_px=request.height_px,
-        frames=request.frames,
-        fps=request.fps,
-        versions={**made.versions, **made.execution},
-        elapsed_s=made.elapsed_s,
-        media=sample.media,
-        media_type=sample.media_type,
-        media_sha256=sample.media_sha256,
-        latents=sample.latents,
-    )
-
-
-def _settings(generations: Sequence[Generation]) -> dict[str, Any]:
-    """What the pictures or clips of one comparison share, as plain values."""
-    shared = vars(replace(generations[0], latents=None))
-    own = ("id", "variant", "media", "media_sha256", "media_type", "latents", "created_at")
-    return {name: value for name, value in shared.items() if name not in own}

@@ -12,7 +12,7 @@ from collection.types import Choice, Enrolment, StudyAnswer, StudyBallot
 from service.arena.limits import Limits, Turnstile
 from service.arena.people import participant_of, referral_of, token_of
 from service.errors import InputError, RefusedError
-from service.operations.metrics import voting
+from service.operations.metrics import counting_refusals, voting
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ class StudyService:
         participant = participant_of(token, self._secret)
         if participant is not None and not self._store.has_participant(participant):
             participant = None
-        if participant is None:
-            self._turnstile.newcomer()
-        enrolment = self._store.enrol(study, participant, consent_version, referral_of(query, self._secret))
+        referral = referral_of(query, self._secret)
+        enrolment = self._store.enrol(study, participant, consent_version, referral, self._turnstile.newcomer)
         return Part(token_of(enrolment.participant_id, self._secret), enrolment)
 
     def part(self, study: str, token: str) -> Enrolment:
@@ -85,6 +84,11 @@ class StudyService:
             participant = self._participant(token)
             self._turnstile.vote(participant)
             return self._store.answer(ballot_id, participant, cast(Choice, choice), response_time_s)
+
+    def take_back(self, ballot_id: str, token: str) -> int:
+        """Takes an answer back, so that the pair is asked about again; returns how many, 0 where there was none."""
+        with counting_refusals():
+            return self._store.take_back(ballot_id, self._participant(token))
 
     def showable_media(self, score: PromptScore) -> tuple[bytes, str] | None:
         """The picture or clip of a variant on a comparison, unless people may still be asked about it blind."""

@@ -9,7 +9,7 @@ import secrets
 from collection.store import Store
 from service.arena.limits import Turnstile
 from service.arena.people import keyed_hash
-from service.errors import InputError
+from service.errors import InputError, RefusedError
 
 PARTICIPANT_ID = re.compile(r"[0-9a-f]{32}")
 HEAD = 16  # digits of an id that are chance; those after them are a signature, so that no id can be made up
@@ -34,15 +34,22 @@ class Visitors:
             raise InputError(
                 f"The participant id {claimed_id!r} is none; send back the one that you were given, or leave it empty."
             )
-        return claimed_id if self.is_known(claimed_id) or self._is_ours(claimed_id) else self._new()
+        ours = self.is_known(claimed_id) or (self._is_ours(claimed_id) and not self._store.was_erased(claimed_id))
+        return claimed_id if ours else self._new()
 
     def is_known(self, participant_id: str) -> bool:
         """Whether the database has something of this person."""
         return self._store.has_participant(participant_id)
 
     def welcome(self, participant_id: str) -> None:
-        """Writes the person down, once; TooOftenError when more new people come than there is room for."""
+        """Writes the person down, once.
+
+        Raises TooOftenError when more new people come than there is room for, RefusedError for one who was erased, who
+        may come back as somebody else only.
+        """
         if not self.is_known(participant_id):
+            if self._store.was_erased(participant_id):
+                raise RefusedError("This participant was erased; ask for a new ballot without an id.", "not_yours")
             self.turnstile.newcomer()
             self._store.create_participant(participant_id)
 

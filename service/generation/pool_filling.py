@@ -10,7 +10,7 @@ from typing import Final
 
 from npo_core.errors import FlaggedError
 from npo_core.requests import MAX_SEED, GenerationRequest
-from service.arena.compare import generation_record
+from service.arena.records import generation_record
 from service.errors import INPUT_ERRORS
 from service.services import Services
 

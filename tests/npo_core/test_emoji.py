@@ -17,8 +17,8 @@ from npo_core.catalog.prompts import load_guide
 from npo_core.emoji.scorer import load_scorer
 from npo_core.generator import GenerationRequest, Generator
 from npo_core.media.files import open_clip, open_image, sha256_file
+from train.emoji.drawing.motions import MOTIONS, with_motion
 from train.emoji.motion_measure import name_motion, read_course
-from train.emoji.motions import MOTIONS, with_motion
 
 MEGABYTE = 1_000_000
 

@@ -37,14 +37,14 @@ class Visitor:
         self.page = page
         page.goto(address)
         page.wait_for_selector("#npo-generate")
-        expect(self.seed).not_to_have_value("")
+        expect(self.seed).to_have_value("")
 
     @property
     def seed(self):  # type: ignore[no-untyped-def]  # Playwright's Locator
         return self.page.locator("#npo-seed").locator("input, textarea")
 
-    def generate(self, prompt: str, seed: int | str) -> None:
-        """Types, presses Generate and waits for the question."""
+    def generate(self, prompt: str, seed: int | str = "") -> None:
+        """Types, presses Generate and waits for the question; an empty seed is drawn by the lab."""
         self.ask(prompt, seed)
         self.page.wait_for_selector("#npo-vote", state="visible")
 

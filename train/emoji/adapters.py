@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 from npo_core.catalog.families import get_family
-from npo_core.emoji.scorer import load_scorer
 from npo_core.generator import Comparison, GenerationRequest, Generator
 from npo_core.media.files import open_image
 from npo_core.variants import VARIANTS
 from npo_core.weights import load_adapter, save_adapter
-from train.emoji.prompts import draw_prompts, pair_concepts
+from train.emoji.language.prompts import draw_prompts, pair_concepts
 from train.engine.config import TrainConfig, fastest_precision
 from train.engine.loop import train_adapter
+from train.judging.scorers import load_scorer
 from train.network.models import sampling_precision
 from train.objectives.losses import LOSSES
 from train.pairs.pairs import PreferencePair, reverse_pairs
@@ -41,13 +41,15 @@ KEPT_FILES = ("config.json", "metrics.json")  # beside the weights
 
 @dataclass(frozen=True)
 class Sampling:
-    """`seeds` pictures by `variant` for each of `prompts` prompts; this process makes every `shards`-th file."""
+    """`seeds` pictures by `variant` for each of `prompts` prompts, scored by `scorer`; this process makes every
+    `shards`-th file."""
 
     out: Path
     prompts: int
     seeds: int
     variant: str
     guidance_scale: float
+    scorer: str
     shard: int
     shards: int
 
@@ -57,8 +59,7 @@ def sample(options: Sampling) -> None:
     family = get_family("emoji")
     if options.variant == "base":
         family = replace(family, aligned=None, negative=None)  # they are what is about to be made
-    assert family.scorer is not None
-    generator, scorer = Generator(family), load_scorer(family.scorer)
+    generator, scorer = Generator(family), load_scorer(options.scorer, family)
     options.out.mkdir(parents=True, exist_ok=True)
     prompts, together = draw_prompts(pair_concepts(), options.prompts, seed=3), PICTURES_PER_FILE // options.seeds
     for start in range(options.shard * together, len(prompts), options.shards * together):
@@ -78,7 +79,7 @@ def sample(options: Sampling) -> None:
         with sampling_precision(fastest_precision(None)):
             made = generator.generate_batch(requests)
         images = [open_image(each.samples[0].media) for each in made]
-        _save(file, made, scorer.log_probability(images, [request.prompt for request in requests]))
+        _save(file, made, scorer.score(images, [request.prompt for request in requests]))
         print(f"{start + together}/{len(prompts)} prompts", flush=True)
 
 
@@ -145,6 +146,7 @@ def main() -> None:
     sampling.add_argument("--seeds", type=int, default=4, help="pictures of each prompt (4)")
     sampling.add_argument("--variant", default="base", choices=VARIANTS, help="what draws them (base)")
     sampling.add_argument("--guidance-scale", type=float, default=2.5, help="low: the flaws show (2.5)")
+    sampling.add_argument("--scorer", default="emoji", choices=("emoji", "jury"), help="who orders them (emoji)")
     sampling.add_argument("--shard", type=int, default=0, help="of --shards; run one process for each")
     sampling.add_argument("--shards", type=int, default=1)
     sampling.set_defaults(

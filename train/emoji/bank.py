@@ -18,12 +18,12 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from train.emoji.art import load_art
+from train.emoji.drawing.art import load_art
+from train.emoji.drawing.render import render
+from train.emoji.drawing.views import PICTURES, Views, captions, draw_views
 from train.emoji.networks import MAX_TOKENS, build_tokenizer
-from train.emoji.render import render
 from train.emoji.training import native_precision
 from train.emoji.vae import encode
-from train.emoji.views import PICTURES, Views, captions, draw_views
 
 DRAWN_AT_ONCE = 256
 VIEWS_PER_FILE = 4096

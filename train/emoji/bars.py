@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +28,7 @@ from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
 from train.commands.flags import read_prompts
 from train.engine.files import replacing, write_json, write_text
-from train.judging.bars import as_markdown, judge_bars
+from train.judging.bars import as_json, as_markdown
 from train.judging.protocol.command import CLEAN_ART, WEIGHTS, read_clean_art
 
 LISTS = Path(__file__).parent / "prompt_lists"
@@ -79,13 +79,13 @@ def measure(options: argparse.Namespace) -> None:
     found["clips"] = _read_json(EMOJI_FOLDER / "motion" / "evaluation.json")
     found["times_s"] = time_pictures(options.before) if options.before else None
     _, found["clean_art"] = read_clean_art(options.clean_art)
-    bars = judge_bars(found)
-    text = as_markdown(bars, found)
+    content = {**as_json(found), "prompts": singles}
+    text = as_markdown(content)
     print(text)
     if options.markdown:
         write_text(options.markdown, text)
     if options.json:
-        write_json(options.json, {"bars": [asdict(bar) for bar in bars], "prompts": singles})
+        write_json(options.json, content)
 
 
 def first_edition(family: ModelFamily, folder: Path) -> ModelFamily:
@@ -154,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--first-edition", type=Path, help="npo_core/emoji of the first edition, to stand beside")
     add("--before", type=Path, help="a checkout of the commit before, to time against")
     add("--jury", type=Path, default=WEIGHTS, help="as train.emoji.jury wrote it (%(default)s)")
-    add("--clean-art", type=Path, default=CLEAN_ART, help="as train.emoji.clean_art wrote it (%(default)s)")
+    add("--clean-art", type=Path, default=CLEAN_ART, help="as train.emoji.drawing.clean_art wrote it (%(default)s)")
     add("--no-features", action="store_true", help="without diversity, which needs two more packages")
     add("--batch-size", type=int, help="prompts drawn at once")
     add("--steps", type=int, help="(the family's)")

@@ -18,8 +18,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
-from train.emoji.art import load_art
 from train.emoji.bank import VIEWS_PER_PICTURE, load_bank, token_ids
+from train.emoji.drawing.art import load_art
 from train.emoji.networks import build_scheduler, build_text_encoder, build_tokenizer, build_unet
 from train.emoji.training import Batch, Run, diffuse, native_precision
 

@@ -23,13 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from train.emoji.art import load_art
-from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
-from train.emoji.flaws import FLAW_NAMES
-from train.emoji.render import render
+from train.emoji.drawing.art import load_art
+from train.emoji.drawing.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES
+from train.emoji.drawing.flaws import FLAW_NAMES
+from train.emoji.drawing.render import render
+from train.emoji.drawing.views import CLEAN, CONCEPT_NAMES, Views, draw_views
 from train.emoji.training import Batch, Run, native_precision
 from train.emoji.vae import encode
-from train.emoji.views import CLEAN, CONCEPT_NAMES, Views, draw_views
 from train.judging.jury import SIDE_PX, WORDS, JuryNet, to_side
 
 PEAK_RATE, EMA_DECAY = 2e-3, 0.998

@@ -22,12 +22,11 @@ import torch
 from diffusers import MotionAdapter, StableDiffusionPipeline, UNetMotionModel
 from torch import Tensor
 
-from train.emoji.art import load_art
 from train.emoji.bank import encode_views, token_ids, write_whole
-from train.emoji.flaws import FLAW_NAMES
-from train.emoji.motions import FRAMES, MOTIONS, clip_times, pose_at
-from train.emoji.training import Batch, Run, diffuse, native_precision
-from train.emoji.views import (
+from train.emoji.drawing.art import load_art
+from train.emoji.drawing.flaws import FLAW_NAMES
+from train.emoji.drawing.motions import FRAMES, MOTIONS, clip_times, pose_at
+from train.emoji.drawing.views import (
     CLEAN,
     MOTION_NAMES,
     NO_MOTION,
@@ -40,7 +39,8 @@ from train.emoji.views import (
     joined_placements,
     placed,
 )
-from train.emoji.words import MotionWords, teach_words
+from train.emoji.language.words import MotionWords, teach_words
+from train.emoji.training import Batch, Run, diffuse, native_precision
 
 SCENE_SHARE = 0.25  # of clips
 STILL_SHARE = 0.1  # of clips in which nothing moves, and the caption names no motion

@@ -38,12 +38,12 @@ from npo_core.sampling.clips import ClipSampler
 from npo_core.sampling.pipelines import load_model
 from npo_core.sampling.sampler import Sampler
 from npo_core.variants import DEFAULT_VARIANTS
-from train.emoji.art import load_art
-from train.emoji.concepts import BACKGROUNDS, STYLES, concepts
+from train.emoji.drawing.art import load_art
+from train.emoji.drawing.concepts import BACKGROUNDS, STYLES, concepts
+from train.emoji.drawing.motions import FRAMES, MOTIONS, with_motion
+from train.emoji.drawing.render import render, to_bytes
+from train.emoji.drawing.views import MOTION_NAMES, OWN_COLOUR, captions, plain_views
 from train.emoji.motion import frames_of
-from train.emoji.motions import FRAMES, MOTIONS, with_motion
-from train.emoji.render import render, to_bytes
-from train.emoji.views import MOTION_NAMES, OWN_COLOUR, captions, plain_views
 from train.judging.scoring import Values, compare
 
 MADE_AT_ONCE = 8
@@ -274,7 +274,7 @@ def main() -> int:
     parser.add_argument("--guidance-scale", type=float, default=4.0, help="(%(default)s)")
     parser.add_argument("--variants", default=",".join(DEFAULT_VARIANTS), help="base first (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the table as JSON")
-    parser.add_argument("--art", type=Path, help="of train.emoji.art: also measure clips as they were drawn")
+    parser.add_argument("--art", type=Path, help="of train.emoji.drawing.art: also measure clips as they were drawn")
     parser.add_argument("--sheet", type=Path, help="also write a PNG with a clip of each motion")
     arguments = parser.parse_args()
 

@@ -12,7 +12,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from train.emoji import wording
+from train.emoji.language import wording
 
 LATENT_CHANNELS = 16
 LATENT_SIDE = 16  # of a 256 px picture

@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from npo_core.emoji.scorer import MOST, SIDE_PX, Answers, Labels, ScorerNet, header_of
-from train.emoji.art import load_art
-from train.emoji.concepts import BACKDROPS, COLOURS, GROUNDS, STYLES, concepts
-from train.emoji.flaws import FLAW_NAMES
-from train.emoji.render import SIZE_PX, render
+from train.emoji.drawing.art import load_art
+from train.emoji.drawing.concepts import BACKDROPS, COLOURS, GROUNDS, STYLES, concepts
+from train.emoji.drawing.flaws import FLAW_NAMES
+from train.emoji.drawing.render import SIZE_PX, render
+from train.emoji.drawing.views import CLEAN, SLOTS, Views, draw_views
 from train.emoji.training import native_precision
 from train.emoji.vae import encode
-from train.emoji.views import CLEAN, SLOTS, Views, draw_views
 
 LABELS = Labels(
     concepts=tuple(concepts()),

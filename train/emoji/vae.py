@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.emoji.art import load_art
+from train.emoji.drawing.art import load_art
+from train.emoji.drawing.render import render
+from train.emoji.drawing.views import CLEAN, draw_views
 from train.emoji.networks import LATENT_SIDE, build_vae
-from train.emoji.render import render
 from train.emoji.training import Batch, Run, native_precision
-from train.emoji.views import CLEAN, draw_views
 
 PRIOR_WEIGHT = 1e-6
 EMA_DECAY = 0.998

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -194,12 +194,21 @@ def _no_worse(first: Seen | None, second: Seen | None) -> list[Bar]:
     return bars
 
 
-def as_markdown(bars: Sequence[Bar], found: Mapping[str, Any]) -> str:
-    """The table of bars, and that of flaws by kind."""
+def as_json(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Every bar, and the shares of flaws by kind and variant, as JSON values."""
+    flaws = flaw_table(found["singles"])
+    return {
+        "bars": [asdict(bar) for bar in judge_bars(found)],
+        "flaws": {kind: {name: asdict(share) for name, share in row.items()} for kind, row in flaws.items()},
+    }
+
+
+def as_markdown(content: Mapping[str, Any]) -> str:
+    """The table of bars, and that of flaws by kind, of what `as_json` gave."""
     words = {True: "pass", False: "FAIL", None: ""}
     lines = ["| what | bar | measured | |", "|---|---|---|---|"]
-    lines += [f"| {bar.what} | {bar.asked} | {bar.measured} | {words[bar.passed]} |" for bar in bars]
+    lines += [f"| {b['what']} | {b['asked']} | {b['measured']} | {words[b['passed']]} |" for b in content["bars"]]
     lines += ["", f"| flaw, share of pictures in which the jury sees it | {' | '.join(STEPS)} |", "|---" * 4 + "|"]
-    table = flaw_table(found["singles"])
-    lines += [f"| {kind} | {' | '.join(str(row[name]) for name in STEPS)} |" for kind, row in table.items()]
+    for kind, row in content["flaws"].items():
+        lines.append(f"| {kind} | {' | '.join(str(Share(**row[name])) for name in STEPS)} |")
     return "\n".join(lines) + "\n"

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
@@ -112,6 +114,26 @@ class Jury:
                 parts.append(self.net(to_side(part)).float())
         concepts, clean, flaws = torch.cat(parts).split([len(self.words.concepts), 1, len(self.flaws)], 1)
         return Findings(concepts, clean[:, 0], flaws)
+
+
+class JuryScorer:
+    """The jury in the rater's place, to see whether contenders come out in the same order when it teaches: the
+    log-probability that the picture is clean and shows each thing that the prompt names."""
+
+    def __init__(self, jury: Jury) -> None:
+        self._jury = jury
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        """(B,) float; things that it does not know count as not named."""
+        findings = self._jury.look(to_pixels(images))
+        things, clean = functional.logsigmoid(findings.concepts), functional.logsigmoid(findings.clean)
+        named = [things[row, self._jury.named(prompt)].sum() for row, prompt in enumerate(prompts)]
+        return (clean + torch.stack(named)).numpy()
+
+
+def to_pixels(images: Sequence[Image.Image]) -> Tensor:
+    """(B, 3, H, W) in [0, 1] of pictures of one size."""
+    return torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images])).permute(0, 3, 1, 2) / 255
 
 
 def load_jury(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Jury:

@@ -5,6 +5,7 @@ from __future__ import annotations
 OTHER = 0.5
 MARGINS: dict[str, float] = {
     "emoji": 0.5,  # a log-probability
+    "jury": 0.5,  # a log-probability
     "pickscore": 0.5,  # 100 times a cosine
     "hpsv2": 0.005,  # a cosine, mostly from 0.2 to 0.3
     "imagereward": 0.5,  # made to have standard deviation 1 over pictures of many models

@@ -161,8 +161,15 @@ def _own(family: ModelFamily) -> Scorer:
     return EmojiScorer(family.scorer)
 
 
+def _jury() -> Scorer:
+    from train.judging.jury import JuryScorer, load_jury
+
+    return JuryScorer(load_jury())
+
+
 SCORERS: dict[str, Callable[[ModelFamily], Scorer]] = {
     "emoji": _own,
+    "jury": lambda family: _jury(),
     "pickscore": lambda family: PickScore(),
     "hpsv2": lambda family: Hpsv2(),
     "imagereward": lambda family: ImageReward(),

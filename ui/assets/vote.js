@@ -1,6 +1,7 @@
-/* The page Vote while a study is open (else arena.js): takes a person through it, from consent to the way out. It draws into #npo-study and talks to
-   /study, /join_study, /next_ballot, /vote, /leave_study and /report_fault. An answer is kept in the browser until the
-   server has it; the pair after the one on the screen is always fetched and decoded ahead. */
+/* The page Vote while a study is open (else arena.js): takes a person through it, from consent to the way out. It draws
+   into #npo-study and talks to /study, /join_study, /next_ballot, /vote, /undo_vote, /leave_study and /report_fault. An
+   answer is kept in the browser until the server has it; the pair after the one on the screen is always fetched and
+   decoded ahead. */
 (() => {
   const { base, button, call, callUntilAnswered, element, link, listen, loadPair, mount: mountStage, notice, panel, play, say, sleep, stage, store, togglePlay } = window.npoStage;
   const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie", ArrowUp: "both_bad", s: "skip", S: "skip" };
@@ -111,7 +112,7 @@
     if (!pair || !unlocked || (pair.failed && choice !== "skip")) return;
     unlocked = false;
     const seconds = (performance.now() - shownAt) / 1000;
-    const sent = send(pair, choice, pair.failed || pair.answered ? null : seconds);
+    const sent = send("vote", pair.ballot_id, choice, token, "", pair.failed || pair.answered ? null : seconds);
     pair.answered = true;
     if (pair.training) {
       sent.then((told) => told && feedback(pair, choice, told.right));
@@ -122,11 +123,10 @@
     advance(pair);
   }
 
-  /* Kept in the browser until the server has it, or says why it will not. */
-  function send(pair, choice, seconds) {
-    const entry = [pair.ballot_id, choice, token, "", seconds];
+  /* An answer, or that one is taken back: kept in the browser until the server has it, or says why it will not. */
+  function send(...entry) {
     store("unsent", JSON.stringify([...unsent(), entry]));
-    const sent = sending.then(() => callUntilAnswered("vote", ...entry));
+    const sent = sending.then(() => callUntilAnswered(...entry));
     sending = sent.catch(refused).then(() => forget(entry));
     return sent.catch(() => null);
   }
@@ -190,6 +190,7 @@
   function goBack() {
     if (!history.length || !current) return;
     const previous = history.pop();
+    send("undo_vote", previous.ballot_id, token);
     show(previous); // the one that was on the screen comes again, as what follows it
     notice("Your answer was undone; answer again.");
   }
@@ -255,7 +256,7 @@
     if (part.withdrawn) return withdrawn();
     let lost = "";
     for (const entry of unsent()) {
-      await callUntilAnswered("vote", ...entry).catch((error) => { lost = error.message; });
+      await callUntilAnswered(...entry).catch((error) => { lost = error.message; });
       forget(entry);
     }
     root.querySelector("#npo-vote-leave").hidden = false;

@@ -148,9 +148,11 @@ def read_prompt(guide: PromptGuide, prompt: str) -> tuple[str, str, str, str, di
 
 def _seed() -> gr.Textbox:
     with gr.Column(min_width=220, scale=4), gr.Row(elem_classes="npo-seed-row"):
-        seed = gr.Textbox(label="Seed of the noise", max_lines=1, elem_id="npo-seed", min_width=120)
+        seed = gr.Textbox(
+            label="Seed of the noise", placeholder="drawn anew", max_lines=1, elem_id="npo-seed", min_width=120
+        )
         dice = gr.Button("🎲 New", size="md", min_width=84, scale=0, elem_id="npo-dice")
-    dice.click(request_from_form.roll_seed, None, seed, api_visibility="private", show_progress="hidden")
+    dice.click(fn=None, js="() => ''", outputs=seed, api_visibility="private", show_progress="hidden")
     return seed
 
 

@@ -8,17 +8,16 @@ from typing import Any
 from npo_core.catalog import prompts
 from npo_core.catalog.prompts import PromptGuide, UnknownWord, compose, unknown_words
 from npo_core.requests import MAX_SEED, GenerationRequest
+from service.arena.compare import DRAWN_SEEDS
 from service.errors import InputError
 
 ANY = "any"
 """The chip that leaves a style or background to the prompt."""
 
-DICE_SEEDS = 2**31  # enough to surprise, short enough to copy by hand
-
 
 def build_request(
     prompt: str,
-    seed: str | int,
+    seed: str | int | None,
     negative_prompt: str = "",
     steps: float | None = None,
     guidance_scale: float | None = None,
@@ -29,7 +28,8 @@ def build_request(
     frames: float | None = None,
     fps: float | None = None,
 ) -> GenerationRequest:
-    """The request of a form; an empty number means the family's default. Raises InputError for a seed in words.
+    """The request of a form; an empty number means the family's default, an empty seed a random one (see
+    `has_own_seed`). Raises InputError for a seed in words.
 
     `frames` and `fps` are for clips: a form keeps them while pictures are asked for.
     """
@@ -37,7 +37,7 @@ def build_request(
     return GenerationRequest(
         prompt=(prompt or "").strip(),
         negative_prompt=(negative_prompt or "").strip(),
-        seed=parse_seed(seed),
+        seed=parse_seed(seed) if has_own_seed(seed) else secrets.randbelow(DRAWN_SEEDS),
         steps=_whole(steps),
         guidance_scale=guidance_scale,
         alpha=alpha,
@@ -57,9 +57,9 @@ def parse_seed(text: Any) -> int:
         raise InputError(f"The seed is {str(text)!r}; give a whole number from 0 to {MAX_SEED}.") from None
 
 
-def roll_seed() -> str:
-    """A random seed."""
-    return str(secrets.randbelow(DICE_SEEDS))
+def has_own_seed(seed: str | int | None) -> bool:
+    """Whether a form says which seed; what it does not say is drawn."""
+    return seed is not None and bool(str(seed).strip())
 
 
 def _whole(number: Any) -> Any:

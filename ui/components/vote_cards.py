@@ -112,9 +112,8 @@ def verdict_html(revealed: RevealedComparison) -> str:
         said += f" and liked {labels[pick.worst]} least." if pick.worst else "."
     thanks = message("Thank you, your pick is saved.", "done")
     if not revealed.blind:
-        thanks = message(
-            "Saved as not blind, because the names were known: it counts neither in the results nor in training."
-        )
+        reason = "this was a workbench comparison" if revealed.workbench else "the names were known"
+        thanks = message(f"Saved as not blind, because {reason}: it counts neither in the results nor in training.")
     return f'{thanks}<p class="npo-said">{escape(said)}</p>'
 
 

@@ -1,7 +1,7 @@
 """The named endpoints for scripts and for the page Vote: through gradio_client, or (see direct.py) by plain HTTP.
 
     client = gradio_client.Client("http://127.0.0.1:7860")
-    shown = client.predict("a red apple, 3d style", 7, api_name="/generate")
+    shown = client.predict("a red apple, 3d style", api_name="/generate")
     names = client.predict(shown["ballot_id"], "B", shown["participant_id"], api_name="/vote")
 
     study = client.predict(api_name="/study")                          # what it is, and the text to agree to
@@ -51,7 +51,7 @@ class Api:
     def generate(
         self,
         prompt: str,
-        seed: int = 0,
+        seed: int | None = None,
         negative_prompt: str = "",
         steps: int | None = None,
         guidance_scale: float | None = None,
@@ -68,6 +68,8 @@ class Api:
     ) -> dict[str, Any]:
         """Every variant from one noise, blind and in shuffled order, with a ballot; versions are ids of adapters.
 
+        With a seed, settings or versions of one's own it is a `workbench` comparison, whose votes do not count as
+        blind. A seed that was drawn here is told with the names.
         family: one of those on this machine, by default the one that the app opened with.
         modality: image or, where the family makes clips, video, with its length in frames and frames a second.
         """
@@ -77,15 +79,17 @@ class Api:
         )
         compare.check(request)
         who = self._services.visitors.named(participant_id)
+        own_seed = request_from_form.has_own_seed(seed)
         versions: dict[Role, str] = {"aligned": aligned_version, "negative": negative_version}
-        view = start_apart(lambda: compare.compare(request, who, versions), "generate").result()
+        view = start_apart(lambda: compare.compare(request, who, versions, own_seed=own_seed), "generate").result()
         panels = [{"panel": panel.letter, "media": data_uri(panel.media, panel.media_type)} for panel in view.panels]
         return {
             "participant_id": who,
             "ballot_id": str(BallotId(PANELS, view.comparison_id)),
             "choices": [*(panel["panel"] for panel in panels), WORDS_FOR_NO_DIFFERENCE],
             "prompt": view.request.prompt,
-            "seed": view.request.seed,
+            "seed": seed,
+            "workbench": view.workbench,
             "panels": panels,
             "versions": view.versions,
             "notes": list(view.notes),
@@ -153,6 +157,18 @@ class Api:
             "left_variant": reveal.left_variant,
             "right_variant": reveal.right_variant,
         }
+
+    def undo_vote(self, ballot_id: str, participant_id: str) -> dict[str, Any]:
+        """Takes an answer back: in a study the pair is asked about again; of /generate, what is answered then does not
+        count as blind. After /next_ballot it is for good, for the names were told."""
+        with counting_refusals():
+            asked = read_ballot_id(ballot_id)
+        if asked.kind == STUDY:
+            return {"taken_back": self._services.study.take_back(asked.key, participant_id)}
+        if asked.kind != PANELS:
+            raise InputError("The names of these two were told with the answer; it cannot be taken back.")
+        self._services.compare.undo(asked.key, participant_id)
+        return {"taken_back": 1}
 
     def study(self, name: str = "") -> dict[str, Any]:
         """A study, the newest open one unless named: what one is told before agreeing; `closed` says why nobody can."""
@@ -265,6 +281,8 @@ def _vote_on_panels(
         "choice": choice,
         "worst": worst or None,
         "panels": {panel.letter: panel.variant for panel in revealed.panels},
+        "seed": revealed.settings["seed"],
+        "blind": revealed.blind,
     }
 
 
@@ -278,6 +296,7 @@ def endpoints(services: Services) -> dict[str, Endpoint]:
             api.next_ballot,
             api.arena,
             api.vote,
+            api.undo_vote,
             api.results,
             api.study,
             api.join_study,

@@ -9,7 +9,6 @@ import gradio as gr
 
 from npo_core.variants import DEFAULT_VARIANTS
 from service.services import Services
-from ui.components import request_from_form
 from ui.components.family_menu import menu
 from ui.components.grid import wire_grid
 from ui.components.html import header, heading, message, one_line
@@ -25,11 +24,10 @@ from ui.pages.compare_handlers import Screen
 TITLE = "Compare"
 IDLE_S = 3600  # what a page that nobody touches for so long keeps on the server is forgotten
 AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-FILL_FORM = f"""(prompt, seed) => {{
+FILL_FORM = """(prompt, seed) => {
   const asked = new URLSearchParams(location.search);
-  const rolled = String(Math.floor(Math.random() * {request_from_form.DICE_SEEDS}));
-  return [asked.get("prompt") ?? sessionStorage.getItem("npo-prompt") ?? prompt, asked.get("seed") ?? rolled];
-}}"""
+  return [asked.get("prompt") ?? sessionStorage.getItem("npo-prompt") ?? prompt, asked.get("seed") ?? seed];
+}"""
 SHOW_STAGE = "() => document.getElementById('npo-stage').scrollIntoView({behavior: 'smooth', block: 'start'})"
 
 
@@ -102,7 +100,7 @@ def _wire_generation(
     }
     gr.on([card.generate.click, card.prompt.submit], **run)
     gr.on([card.generate.click, card.prompt.submit, reveal.again.click], fn=None, js=SHOW_STAGE, **AT_ONCE)
-    reveal.again.click(request_from_form.roll_seed, None, card.seed, **AT_ONCE).then(**run)
+    reveal.again.click(fn=None, js="() => ''", outputs=card.seed, **AT_ONCE).then(**run)
 
 
 def _wire_votes(services: Services, screen: Screen, card: VoteCard, reveal: RevealCard) -> None:

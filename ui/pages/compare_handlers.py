@@ -25,6 +25,10 @@ from ui.components.vote_cards import NO_WORST, details_html, read_pick, slider_c
 from ui.live import LiveStep, LiveWait, follow
 
 KEEP: Any = gr.skip()
+WORKBENCH = (
+    "Workbench: with a seed, settings or versions of your own your pick is kept but does not count as blind, for these "
+    "pictures can be made again under their names. Leave them as they are, and the seed empty, for a pick that counts."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +65,8 @@ def generate(
         who = services.visitors.named(participant)
         versions: dict[Role, str] = {"aligned": aligned or NEWEST, "negative": negative or NEWEST}
         yield _starting(who)
-        for event in follow(partial(services.compare.compare, request, who, versions)):
+        own_seed = request_from_form.has_own_seed(seed)
+        for event in follow(partial(services.compare.compare, request, who, versions, own_seed=own_seed)):
             if isinstance(event, LiveWait):
                 yield Screen(stage=waiting_panels(event.place))
             elif isinstance(event, LiveStep):
@@ -108,7 +113,7 @@ def undo(services: Services, participant: str, comparison_id: str, revealed: Rev
         worst=gr.update(value=NO_WORST),
         vote_notice=message(
             "Your pick was taken back. The names are known now, so a new pick here is kept as not blind; "
-            "a new seed gives you a fresh, blind comparison."
+            "a new seed, drawn for you, gives you a fresh, blind comparison."
         ),
         reveal_card=gr.update(visible=False),
     )
@@ -131,7 +136,7 @@ def _starting(participant: str) -> Screen:
 def _asking(view: ComparisonView) -> Screen:
     return Screen(
         stage=blind_panels(view.panels),
-        notice=notes(view.notes),
+        notice=notes((*view.notes, *([WORKBENCH] if view.workbench else []))),
         vote_card=gr.update(visible=True),
         best=gr.update(value=None),
         worst=gr.update(value=NO_WORST),

@@ -62,8 +62,9 @@ def build(services: Services) -> gr.Blocks:
 
 
 def offer_studies(services: Services) -> dict[str, Any]:
-    """The row to choose from: all votes, or those of one study."""
-    studies = [study.name for study in services.store.study_progress()]
+    """The row to choose from: all votes, or those of one study that is closed."""
+    still_open = services.store.open_studies()
+    studies = [study.name for study in services.store.study_progress() if study.name not in still_open]
     return gr.update(choices=[ALL_VOTES, *((name, name) for name in studies)], value="", visible=bool(studies))
 
 

@@ -145,7 +145,8 @@ def versions(summary: Summary) -> str:
     """How each new version did against the same opponent, the newest last; nothing where there is but one."""
     rows = "".join(
         f'<tr><th scope="row">{escape(step.version or "its own")}<br><small>{step.first_made_at:%Y-%m-%d}</small></th>'
-        f"<td>{escape(label_of(step.variant))} against {escape(label_of(step.against))}</td>"
+        f"<td>{escape(label_of(step.variant))} against "
+        f"{escape(name_of(summary, step.against, step.contender_against))}</td>"
         f"<td><b>{step.rate:.0%}</b> <small>{interval_text(step, '.0%')}, {plural(step.votes, 'vote')}</small></td>"
         "</tr>"
         for step in summary.progress

@@ -112,12 +112,20 @@ def fastchat_row_of(vote: ExportedVote) -> dict[str, Any]:
     }
 
 
+def rows_of_folders(path: Path, folder: Path) -> list[dict[str, Any]]:
+    return [
+        {"file": file} for file in path.rglob("000*.png") if file.parent.name in ("preferred", "chosen", "w", "win")
+    ]
+
+
 READERS: dict[str, Callable[[Path, Path], list[dict[str, Any]]]] = {
     "jsonl": rows_of_jsonl,
     "csv": rows_of_csv,
     "pickapic": rows_of_parquet,
     "npo": rows_of_parquet,
     "fastchat": rows_of_fastchat,
+    "lmarena": rows_of_fastchat,
+    **dict.fromkeys(("simpletuner", "onetrainer", "sd-scripts", "verl-omni"), rows_of_folders),  # see test_trainers
 }
 
 
@@ -133,6 +141,10 @@ def test_every_export_reads_back_what_was_voted(name: str, voted: Store, tmp_pat
         assert rows == [row_of(vote) for vote in votes]
     elif name == "csv":
         assert rows == [csv_row_of(vote) for vote in votes]
+    elif rows and "file" in rows[0]:
+        assert len(rows) == 2
+    elif name == "lmarena":
+        assert [row["winner"] for row in rows] == ["model_a", "model_b", "tie", "both_bad"]
     elif name == "fastchat":
         kept = [fastchat_row_of(vote) for vote in votes if vote.vote.choice != "skip"]
         assert [{key: row[key] for key in kept[0]} for row in rows] == kept
@@ -204,7 +216,8 @@ def test_a_clip_is_told_by_frames_of_both_sides_at_the_same_moments(store: Store
 
 
 def test_pickapic_and_fastchat_come_back_into_the_same_tables(voted: Store, tmp_path: Path) -> None:
-    for name, path in (("pickapic", tmp_path / "pairs"), ("fastchat", tmp_path / "arena.jsonl")):
+    names = {"pickapic": "pairs", "fastchat": "arena.jsonl", "lmarena": "later.jsonl"}
+    for name, path in ((name, tmp_path / file) for name, file in names.items()):
         EXPORTERS[name](voted.exported_votes(), voted.media, path)
         with open_store(tmp_path / f"copy-{name}") as copy:
             first = copy.import_votes(IMPORTERS[name](path, copy.has_generation))
@@ -310,6 +323,11 @@ def test_flags_travel_and_withdrawn_votes_do_not(voted: Store, tmp_path: Path) -
         ('"media": "', '"media": "AAAA'),
         ('"shape": [8, 4, 4]', '"shape": [8, 4, 5]'),
         ('"blind": true', '"blind": true, "more": 1'),
+        ('"seed": 9223372036854775807', '"seed": 9223372036854775808'),
+        ('"steps": 20', '"steps": 3000000000'),
+        ('"alpha": 1.0', '"alpha": NaN'),
+        ('"comparison_id": "c1"', r'"comparison_id": "\ud800"'),
+        ('"scheduler": "ddim"', f'"scheduler": "{"d" * 65}"'),
         ('+00:00"', '"'),
         ("}", ""),
     ],

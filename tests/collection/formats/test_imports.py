@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -273,3 +274,26 @@ def test_postgresql_takes_what_sqlite_takes(
     assert "Imported 0 votes" in server("import", file)
     check_statistics(server, 2)
     assert len(server.counts()) == 2, "names that differ only behind their 64th character are two"
+
+
+def test_nobody_is_asked_about_pictures_whose_noise_is_not_known(
+    collection: Commands, elsewhere: Callable[[str], Commands], tmp_path: Path
+) -> None:
+    """Imported pictures of one prompt may have begun with different noise."""
+    with collection.store() as store:
+        ids = add_comparison(store)
+        cast(store, store.create_participant(), ids["base"], ids["aligned"], "left")
+        assert store.next_ballot(store.create_participant(), Random(0)) is not None
+    collection("export", "--format", "pickapic", "--out", tmp_path / "pairs")
+    copy = elsewhere("copy")
+    copy("import", tmp_path / "pairs")
+    with copy.store() as store:
+        assert store.next_ballot(store.create_participant(), Random(0)) is None
+
+
+def test_a_database_on_a_network_mount_takes_files_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has one connection, on which the importer asks what is known while it writes."""
+    mounted = Commands(f"sqlite:///{tmp_path / 'npo.db'}?mount=network", tmp_path, capsys)
+    file = write_lines(tmp_path / "log.jsonl", [arena_line(0)])
+    assert "Imported 1 votes" in mounted("import", file)
+    assert "Imported 0 votes" in mounted("import", file)

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from collection.database.models import AssignmentRow, BallotRow, StudyPairRow, now
 from collection.errors import InputError, RefusedError
 from collection.store import Store
-from collection.types import NewBallot, StudyBallot
+from collection.types import StudyBallot
 from collection.votes.casting import BALLOT_LIFE
 from tests.collection.helpers import add_comparison, cast, generation
 from tests.collection.study_helpers import enrol, make_plan, make_study, take_part, variants_of
@@ -289,8 +289,6 @@ def test_votes_outside_studies_and_inside_are_told_apart(store: Store) -> None:
     assert (store.totals().votes, store.totals(study="pilot").votes) == (4, 3)
     assert set(store.votes_for_statistics()[1]) <= {"", "kind 0", "kind 1"}
     assert set(store.votes_for_statistics(study="pilot")[1]) <= {"kind 0", "kind 1"}
-    (ballot,) = store.create_ballots([NewBallot(ids["base"], ids["aligned"], person)])
-    assert not store.is_study_ballot(ballot)
 
 
 def test_an_answer_before_the_shortest_look_is_refused(store: Store) -> None:

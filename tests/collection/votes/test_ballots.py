@@ -16,19 +16,24 @@ def test_each_order_of_a_pair_is_equally_likely() -> None:
 
 
 def test_the_same_seed_makes_the_same_choice() -> None:
-    made = [("1", "base"), ("2", "aligned"), ("3", "aligned_npo")]
+    made = [("1", "base", "a"), ("2", "aligned", "b"), ("3", "aligned_npo", "c")]
     assert choose_pair(made, random.Random(5)) == choose_pair(made, random.Random(5))
 
 
 def test_every_pair_of_different_variants_comes_up_and_no_other() -> None:
-    made = [("1", "base"), ("2", "base"), ("3", "aligned")]
+    made = [("1", "base", "a"), ("2", "base", "b"), ("3", "aligned", "c"), ("4", "aligned_npo", "c")]
     rng = random.Random(0)
     pairs = {choose_pair(made, rng) for _ in range(200)}
-    assert pairs == {("1", "3"), ("3", "1"), ("2", "3"), ("3", "2")}
+    assert {tuple(sorted(pair)) for pair in pairs if pair} == {("1", "3"), ("2", "3"), ("1", "4"), ("2", "4")}
+    assert len(pairs) == 8, "each on both sides"
 
 
 def test_there_is_no_pair_in_one_variant() -> None:
-    assert choose_pair([("1", "base"), ("2", "base")], random.Random(0)) is None
+    assert choose_pair([("1", "base", "a"), ("2", "base", "b")], random.Random(0)) is None
+
+
+def test_nobody_is_asked_about_two_equal_pictures() -> None:
+    assert choose_pair([("1", "aligned", "a"), ("2", "aligned_npo", "a")], random.Random(0)) is None
 
 
 def test_the_least_judged_come_first_and_ties_are_drawn() -> None:

@@ -95,6 +95,8 @@ def test_progress_is_told_version_by_version_against_the_same_opponent(store: St
     for number, choices in enumerate(("nbbb", "nnbb", "nnnb"), start=1):
         vote_on(store, f"c{number}", people, choices, negative_id=f"v{number}", negative_sha256=str(number) * 64)
     summary = summarise(store)
+    names = {one.first_made_at: one.name for one in summary.contenders if one.variant == "aligned_npo"}
+    assert [names[made] for made in sorted(names)] == ["negative v1", "negative v2", "negative v3"]
     assert [(step.version, step.variant, step.against, step.rate) for step in summary.progress] == [
         ("v1", "aligned_npo", "base", 0.25),
         ("v2", "aligned_npo", "base", 0.5),

@@ -23,7 +23,7 @@ from npo_core.sampling.pipelines import load_model
 from npo_core.sampling.sampler import Sampler
 from npo_core.variants import Mix
 from npo_core.weights import FullWeights, LowRankWeights, fit, load_adapter, load_weights, peft_adapter
-from npo_core.weights.fit import original_names
+from npo_core.weights.fitting import original_names
 from npo_core.weights.full import extract_low_rank
 from tests.tiny import tiny_pipeline, tiny_unet_shapes, tiny_weights
 

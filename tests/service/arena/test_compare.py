@@ -29,7 +29,12 @@ def test_a_comparison_is_stored_with_its_ballots_before_anything_is_shown(servic
     assert len(services.store.ballots(view.comparison_id, who)) == 3
     first = services.store.get_generation(stored[0].id or "")
     assert first.latents is not None
-    assert (first.seed, first.steps, first.aligned_id, first.negative_id) == (7, 3, "tiny-aligned", "tiny-negative")
+    assert (first.seed, first.steps, first.aligned_id, first.negative_id) == (
+        view.request.seed,
+        3,
+        "tiny-aligned",
+        "tiny-negative",
+    )
     assert services.store.totals().votes == 0
 
 
@@ -76,7 +81,7 @@ def test_a_pick_becomes_pairwise_votes_and_is_answered_with_the_names(services: 
             won[name] = won.get(name, 0) + wins
     assert won == {variant["B"]: 2, variant["A"]: 1, variant["C"]: 0}
     assert revealed.blind
-    assert revealed.settings["seed"] == 7
+    assert revealed.settings["seed"] == view.request.seed
 
 
 def test_no_difference_is_three_ties_and_a_lone_best_says_nothing_about_the_other_two(services: Services) -> None:
@@ -151,6 +156,7 @@ def test_an_undo_outlives_a_restart_and_the_next_pick_is_still_not_blind(
 def test_a_participant_is_kept_when_known_and_made_when_not(services: Services) -> None:
     who = services.visitors.named("")
     assert services.visitors.named(who) == who
+    assert not services.store.has_participant(who), "nobody has done anything yet"
     assert services.visitors.named("0" * 32) not in (who, "0" * 32), "of another database"
     with pytest.raises(InputError, match="send back the one that you were given"):
         services.visitors.named("made up")
@@ -173,19 +179,19 @@ def test_a_request_that_cannot_be_made_is_one_sentence_and_stores_nothing(
 ) -> None:
     who = services.visitors.named(None)
     with pytest.raises(INPUT_ERRORS) as raised:
-        services.compare.compare(replace(REQUEST, **changes), who)  # type: ignore[arg-type]
+        services.compare.compare(replace(REQUEST, **changes), who, own_seed=True)  # type: ignore[arg-type]
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
     services.compare.compare(REQUEST, who)  # and the next one works
 
 
 def test_two_people_at_once_each_get_their_own_pictures(services: Services) -> None:
-    alone = services.compare.compare(REQUEST, services.visitors.named(None))
+    alone = services.compare.compare(REQUEST, services.visitors.named(None), own_seed=True)
     views = {}
 
     def work(seed: int) -> None:
         who = services.visitors.named(None)
-        views[seed] = services.compare.compare(GenerationRequest("a red apple", seed=seed), who)
+        views[seed] = services.compare.compare(GenerationRequest("a red apple", seed=seed), who, own_seed=True)
 
     threads = [Thread(target=work, args=(seed,)) for seed in (7, 8, 9)]
     for thread in threads:

@@ -68,13 +68,13 @@ def test_a_comparison_runs_in_the_process_that_the_gpu_is_lent_to(
     tmp_path: Path, family: ModelFamily, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = make_services(tmp_path / "here", family, generator)
-    expected = here.compare.compare(REQUEST, here.visitors.named(None))
+    expected = here.compare.compare(REQUEST, here.visitors.named(None), own_seed=True)
     lender = Spaces()
     monkeypatch.setitem(sys.modules, "spaces", lender)
     lent = make_services(tmp_path / "lent", family, generator)
     assert lent.compare.on_lent_gpu
     steps: list[Any] = []
-    made = lent.compare.compare(REQUEST, lent.visitors.named(None), on_step=steps.append)
+    made = lent.compare.compare(REQUEST, lent.visitors.named(None), on_step=steps.append, own_seed=True)
     assert not steps, "another process has no way to show them"
     assert sorted(panel.media for panel in made.panels) == sorted(panel.media for panel in expected.panels)
     assert lender.asked_s == [comparison_seconds(REQUEST, family)]

@@ -17,12 +17,12 @@ from npo_core.catalog.families import get_family
 from npo_core.emoji.scorer import load_scorer
 from tests.tiny import tiny_pipeline
 from train.emoji.bank import token_ids
+from train.emoji.drawing.motions import MOTIONS
+from train.emoji.drawing.views import MOTION_NAMES, NEXT_TO, PICTURES, captions
+from train.emoji.language.words import MotionWords, teach_words
 from train.emoji.motion import MotionTrainer, build_bank, draw_clips, frames_of
 from train.emoji.motion_measure import measure_drawn
-from train.emoji.motions import MOTIONS
 from train.emoji.training import diffuse
-from train.emoji.views import MOTION_NAMES, NEXT_TO, PICTURES, captions
-from train.emoji.words import MotionWords, teach_words
 
 WORDLESS = "Q, 7 W"  # the tiny tokenizer spells: a caption without a letter of the phrases
 

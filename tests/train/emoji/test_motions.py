@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.emoji.motions import MOTIONS, clip_times, pose_at, with_motion
+from train.emoji.drawing.motions import MOTIONS, clip_times, pose_at, with_motion
 
 
 @pytest.mark.parametrize("motion", [None, *MOTIONS])

@@ -16,15 +16,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from npo_core.emoji.scorer import Answers, Scorer, ScorerNet, load_scorer, read_prompt
-from train.emoji import networks, prompts, scorer, wording
-from train.emoji.art import load_art, save_art
+from train.emoji import networks, scorer
 from train.emoji.base import BaseTrainer
-from train.emoji.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
-from train.emoji.flaws import FLAW_NAMES
-from train.emoji.motions import clip_times, pose_at
-from train.emoji.render import render, tint, to_bytes
-from train.emoji.vae import VaeTrainer
-from train.emoji.views import (
+from train.emoji.drawing.art import load_art, save_art
+from train.emoji.drawing.concepts import BACKGROUNDS, COLOURS, STYLES, concepts
+from train.emoji.drawing.flaws import FLAW_NAMES
+from train.emoji.drawing.motions import clip_times, pose_at
+from train.emoji.drawing.render import render, tint, to_bytes
+from train.emoji.drawing.views import (
     NEXT_TO,
     ON,
     PICTURES,
@@ -35,13 +34,15 @@ from train.emoji.views import (
     placed,
     plain_views,
 )
+from train.emoji.language import prompts, wording
+from train.emoji.vae import VaeTrainer
 
 PURPLE = list(BACKGROUNDS).index("purple")
 
 
 @pytest.fixture(scope="module")
 def art(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
-    """Two-coloured shapes, the same six for all concepts, read back from a file as train.emoji.art writes it."""
+    """Two-coloured shapes, the same six for all concepts, read back from a file of train.emoji.drawing.art."""
     rng, pictures = np.random.default_rng(0), []
     for _ in range(2 * len(STYLES)):
         picture = Image.new("RGBA", (192, 192))

@@ -9,11 +9,11 @@ import pytest
 
 from npo_core.catalog.prompts import PromptGuide, load_guide, unknown_words
 from npo_core.catalog.scenes import Words, read_scene
-from train.emoji import wording
-from train.emoji.concepts import BACKDROPS, COLOURS, concepts
-from train.emoji.motions import PHRASES
-from train.emoji.synonyms import OTHER_WORDS, read_meanings
-from train.emoji.vocabulary import SUGGESTIONS, vocabulary
+from train.emoji.drawing.concepts import BACKDROPS, COLOURS, concepts
+from train.emoji.drawing.motions import PHRASES
+from train.emoji.language import wording
+from train.emoji.language.synonyms import OTHER_WORDS, read_meanings
+from train.emoji.language.vocabulary import SUGGESTIONS, vocabulary
 
 EMOJIBASE = [
     ("cat face", "🐱", 3, ["cat", "pet", "whiskers"]),

@@ -7,13 +7,17 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torch.nn import functional
 
+from npo_core.catalog.scenes import Words
 from npo_core.errors import InputError
 from train.judging.features import Features, kid, mean_distance, resampled_kid, vendi_score
 from train.judging.intervals import mean_interval, resampled_prompts, side_of
+from train.judging.jury import Jury, JuryScorer
 from train.judging.plain import clipped, noise_level, rms_difference, saturation, sharpness, steepness
+from train.judging.protocol.judges import JURY, THINGS, listen
 
 
 def pictures(count: int = 6, seed: int = 0) -> Tensor:
@@ -174,3 +178,39 @@ def test_mode_collapse_lowers_diversity_and_not_what_each_picture_is_worth(featu
     assert vendi_score(alike) - 1 < 0.5 * (vendi_score(seen) - 1)
     assert mean_distance(alike) < 0.5 * mean_distance(seen)
     torch.testing.assert_close(sharpness(collapsed), sharpness(varied[:1]).expand(6), rtol=0.2, atol=0)
+
+
+class ColourNet(nn.Module):
+    """Sees a cat in red, a pizza in green, and a clean picture in a bright one."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        red, green, _ = (pixels.mean((2, 3)) * 10).T
+        return torch.stack([red, green, red + green + 5], 1)
+
+
+def coloured(*colours: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(colours)[:, :, None, None].expand(-1, -1, 16, 16).clone()
+
+
+RED, GREEN, BLACK = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)
+
+
+def test_the_wrong_thing_lowers_what_the_jury_says_of_things_and_leaves_clean_alone() -> None:
+    words = Words(("cat", "pizza"), ("3d",), ("white",), ("red",))
+    jury = Jury(ColourNet(), words, [])  # type: ignore[arg-type]
+    prompts = ["a red cat, 3d style", "a red cat, 3d style", "two cats next to a pizza", "a zeppelin"]
+    found = listen(jury, coloured(RED, GREEN, RED, BLACK), prompts)
+    right, wrong, half, unknown = found[THINGS]
+    assert right > -0.1
+    assert wrong < -5
+    assert wrong < half < right, "one of two things is there"
+    assert np.isnan(unknown)
+    assert found["jury_top1"].tolist()[:2] == [1, 0]
+    assert found["jury_found"].tolist()[:3] == [1, 0, 0]
+    assert found[JURY][0] == found[JURY][1]
+
+    scorer = JuryScorer(jury)
+    images = [Image.fromarray((255 * each).byte().permute(1, 2, 0).numpy()) for each in coloured(RED, GREEN, BLACK)]
+    as_prompted, other, spoiled = scorer.score(images, ["a cat"] * 3)
+    assert as_prompted > other
+    assert as_prompted > spoiled

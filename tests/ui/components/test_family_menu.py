@@ -10,6 +10,7 @@ from gradio_client.exceptions import AppError
 from huggingface_hub import constants
 
 from npo_core.catalog.families import FAMILIES
+from service.arena.ballot_ids import read_ballot_id
 from service.services import Services, open_lab
 from tests.tiny import tiny_family
 from tests.ui.serving import serving
@@ -66,7 +67,7 @@ def test_every_family_that_is_here_has_a_page_and_the_script_can_choose_it(lab: 
         assert page.status == 200
     client = Client(address, verbose=False)
     shown = client.predict("a red apple", 7, family="second", api_name="/generate")
-    assert {made.family for made in lab.store.comparison(shown["ballot_id"])} == {"second"}
+    assert {made.family for made in lab.store.comparison(read_ballot_id(shown["ballot_id"]).key)} == {"second"}
     names = client.predict(shown["ballot_id"], "A", shown["participant_id"], api_name="/vote")
     assert set(names["panels"]) == {"A", "B", "C"}
     with pytest.raises(AppError, match="The family 'absent' is not on this machine; choose from emoji, second"):

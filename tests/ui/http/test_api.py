@@ -30,7 +30,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, family: ModelFamily, genera
 
 
 def test_generate_vote_and_results_work_from_a_script(client: Client) -> None:
-    shown = client.predict("a red apple", 7, api_name="/generate")
+    shown = client.predict("a red apple", api_name="/generate")
     assert [panel["panel"] for panel in shown["panels"]] == ["A", "B", "C"]
     assert shown["choices"] == ["A", "B", "C", "tie"]
     pictures = [open_image(base64.b64decode(panel["media"].partition(",")[2])) for panel in shown["panels"]]
@@ -40,6 +40,9 @@ def test_generate_vote_and_results_work_from_a_script(client: Client) -> None:
     before = client.predict(api_name="/results")["totals"]["votes"]
     names = client.predict(shown["ballot_id"], "B", shown["participant_id"], "C", api_name="/vote")
     assert set(names["panels"].values()) == set(DEFAULT_VARIANTS)
+    assert names["blind"] is True
+    assert names["seed"] >= 0
+    assert shown["seed"] is None
     after = client.predict(api_name="/results")
     known = {contender["id"]: contender for contender in after["contenders"]}
     for rate in after["win_rates"]:
@@ -65,7 +68,7 @@ def test_results_are_told_of_votes_that_were_imported(
 
 
 def test_a_stranger_is_asked_about_stored_pairs_until_none_is_left(client: Client) -> None:
-    client.predict("a cat", 8, api_name="/generate")
+    client.predict("a cat", api_name="/generate")
     ballot = client.predict(api_name="/next_ballot")
     who = ballot["participant_id"]
     assert ballot["choices"] == ["left", "right", "tie", "both_bad", "skip"]

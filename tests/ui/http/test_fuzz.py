@@ -27,8 +27,8 @@ from tests.ui.serving import serving
 from tests.ui.voting import fill_study
 
 ENDPOINTS = (
-    *("generate", "next_ballot", "vote", "results"),
-    *("study", "join_study", "leave_study", "report_fault", "elsewhere"),
+    *("generate", "next_ballot", "arena", "vote", "results"),
+    *("undo_vote", "study", "join_study", "leave_study", "report_fault", "elsewhere"),
 )
 FEW, MANY = 8, 1000
 
@@ -111,9 +111,15 @@ def test_malformed_calls_of_an_endpoint_do_no_harm(
 ) -> None:
     services, client = running
     before = rows(services)
-    count = {"generate": 15, "vote": 5, "join_study": 4, "report_fault": 4, "next_ballot": 3, "leave_study": 2}.get(
-        name, 1
-    )
+    count = {
+        "generate": 15,
+        "vote": 5,
+        "join_study": 4,
+        "report_fault": 4,
+        "next_ballot": 3,
+        "leave_study": 2,
+        "undo_vote": 2,
+    }.get(name, 1)
 
     @fuzz(examples)
     @given(

@@ -82,6 +82,18 @@ def test_a_newcomer_keeps_the_id_that_was_handed_out_and_exists_from_the_first_v
     assert services.store.verify() == []
 
 
+def test_who_was_erased_comes_back_as_somebody_else(running: tuple[Services, httpx.Client]) -> None:
+    services, client = running
+    shown = call(client, "next_ballot")
+    who = shown["participant_id"]
+    call(client, "vote", shown["ballot_id"], "left", who)
+    services.store.erase_participant(who)
+    assert call(client, "next_ballot", who)["participant_id"] != who
+    late = client.post("gradio_api/run/vote", json={"data": [shown["ballot_id"], "left", who]})
+    assert late.status_code == 403
+    assert not services.store.has_participant(who)
+
+
 def test_results_are_summed_up_once_for_all_who_read_them() -> None:
     worked, begun, go_on = [], threading.Event(), threading.Event()
     reads = SharedReads(0.05)

@@ -39,6 +39,7 @@ def test_only_the_named_endpoints_are_public(services: Services) -> None:
         "next_ballot",
         "arena",
         "vote",
+        "undo_vote",
         "results",
         "study",
         "join_study",

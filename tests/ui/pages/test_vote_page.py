@@ -101,10 +101,14 @@ def test_the_next_pair_is_there_at_once_undo_takes_back_and_zoom_is_the_same_on_
         page.keyboard.press("ArrowRight")
         page.wait_for_function(f"{UNLOCKED} && document.querySelector('#npo-study').dataset.shown !== '{first}'")
         answered = voter.ballot_id()
+        wait_until(lambda: choices(services.store) - before == {"right": 1})
         page.keyboard.press("z")
-        page.wait_for_function(f"{UNLOCKED} && document.querySelector('#npo-study').dataset.shown !== '{answered}'")
+        wait_until(lambda: choices(services.store) == before)  # the server knows
+        page.reload()
+        page.wait_for_function(f"{UNLOCKED} && document.querySelector('#npo-study').dataset.shown === '{first}'")
         page.keyboard.press("ArrowDown")
         page.wait_for_function(f"document.querySelector('#npo-study').dataset.shown === '{answered}'")
+        page.wait_for_function(UNLOCKED)
         wait_until(lambda: choices(services.store) - before == {"tie": 1})
         assert sum(choices(services.store).values()) == sum(before.values()) + 1
 

@@ -17,7 +17,7 @@ from npo_core.console import hush_libraries
 from npo_core.errors import InputError
 from npo_core.requests import MIX_RANGE, GenerationRequest, parse_numbers, resolve_request
 from train.commands.flags import read_prompts
-from train.engine.files import write_json, write_text
+from train.engine.files import replacing, write_json, write_text
 from train.judging.protocol.contenders import (
     CONTENDERS,
     GUIDANCE_SCALES,
@@ -30,6 +30,7 @@ from train.judging.protocol.contenders import (
 )
 
 WEIGHTS, CLEAN_ART = (Path(__file__).parents[1] / name for name in ("jury.safetensors", "clean_art.npz"))
+GRID_PROMPTS = 8
 FIRST_CHOICE_SEED = 500_000  # far from those of the held-out prompts
 
 
@@ -58,7 +59,7 @@ def add_protocol_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=CLEAN_ART,
         metavar="FILE",
-        help="as train.emoji.clean_art wrote it (%(default)s)",
+        help="as train.emoji.drawing.clean_art wrote it (%(default)s)",
     )
     add("--no-features", action="store_true", help="without KID and diversity, which need two more packages")
     add("--device", help="of torch (the GPU where there is one)")
@@ -187,12 +188,36 @@ def _run(options: argparse.Namespace, family: ModelFamily, protocol: Any, device
         )
         found = measure(protocol, asking, best)
     report = _report(options, family, protocol, best, means, found)
+    if options.grid:
+        _draw(options, family, protocol, best, painter)
     text = as_markdown(report)
     print(text, flush=True)
     if options.json:
         write_json(options.json, report)
     if options.markdown:
         write_text(options.markdown, text)
+
+
+def _draw(options: argparse.Namespace, family: ModelFamily, protocol: Any, best: Any, painter: Any) -> None:
+    """A grid of random held-out prompts, not chosen ones, and every contender at its best."""
+    from npo_core.media.layout import draw_grid
+    from train.judging.protocol.painting import requests_for, to_images
+
+    places = np.random.default_rng(options.first_seed).permutation(len(protocol.held_out))[:GRID_PROMPTS]
+    items = [protocol.held_out[place] for place in places]
+    columns = []
+    for each in protocol.contenders:
+        setting = best[each.name]
+        painter.wear({**protocol.own, **each.adapters})
+        requests = requests_for(
+            family, [item.prompt for item in items], [item.seed for item in items], setting, options.steps
+        )
+        pair = each.mixes(setting.alpha, setting.beta)
+        columns.append(to_images(painter.paint(requests, [pair], setting.rescale, setting.interval, setting.gate)[0]))
+    with replacing(options.grid) as opened:
+        draw_grid(list(zip(*columns, strict=True)), column_labels=[each.name for each in protocol.contenders]).save(
+            opened, format="png"
+        )
 
 
 def _report(
@@ -215,6 +240,8 @@ def _report(
         "tuned": {
             each.name: {
                 "label": each.label,
+                "negative": "negative" in each.roles(),
+                "uses": each.uses(),
                 "setting": _as_json(best[each.name]),
                 "mean": means[each.name].get(best[each.name]),
                 "at_the_edge": at_the_edge(each, scales, best[each.name]),
@@ -232,7 +259,7 @@ def _as_json(setting: Any) -> dict[str, Any]:
 
 
 def read_clean_art(file: Path) -> tuple[np.ndarray | None, dict[str, float]]:
-    """((M, 1280) features of clean art, the plain measures' means over it), as train.emoji.clean_art wrote them."""
+    """((M, 1280) features of clean art, the plain measures' means over it) of train.emoji.drawing.clean_art."""
     if not file.is_file():
         return None, {}
     with np.load(file) as arrays:

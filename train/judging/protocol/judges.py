@@ -15,7 +15,7 @@ from npo_core.emoji.scorer import load_scorer
 from npo_core.errors import InputError
 from npo_core.media.files import sha256_file
 from train.judging.features import Features
-from train.judging.jury import WEIGHTS, load_jury
+from train.judging.jury import WEIGHTS, Jury, load_jury
 from train.judging.plain import MEASURES
 
 Columns = dict[str, np.ndarray]
@@ -57,28 +57,28 @@ class Judges:
         """Everybody, about pixels (B, 3, H, W) in [0, 1]."""
         found = self.rate(pixels, prompts)
         found["rater_all"] = _numbers(self._rater.log_probability_of_pixels(2 * pixels - 1, prompts))
-        found |= self._jury(pixels, prompts)
+        found |= listen(self.jury, pixels, prompts)
         found |= {name: _numbers(measure(pixels)) for name, measure in MEASURES.items()}
         if self._features is not None:
             found["features"] = self._features(pixels).half().cpu().numpy()
         return found
 
-    def _jury(self, pixels: Tensor, prompts: Sequence[str]) -> Columns:
-        """clean, a logit; things: the mean log-probability of the things named; found: whether all of them are seen;
-        top1: whether the likeliest thing is one that is named; of each flaw its probability."""
-        findings = self.jury.look(pixels).cpu()  # asked row by row, which a GPU is slow at
-        logs, best = functional.logsigmoid(findings.concepts), findings.concepts.argmax(1).tolist()
-        things, found, top1 = [], [], []
-        for row, prompt in enumerate(prompts):
-            named = self.jury.named(prompt)
-            things.append(float(logs[row, named].mean()) if named else np.nan)
-            found.append(float((findings.concepts[row, named] > 0).all()) if named else np.nan)
-            top1.append(float(best[row] in named) if named else np.nan)
-        columns = {JURY: _numbers(findings.clean), THINGS: things, "jury_found": found, "jury_top1": top1}
-        columns |= {
-            f"{FLAW}{name}": _numbers(p) for name, p in zip(self.jury.flaws, findings.flaws.sigmoid().T, strict=True)
-        }
-        return {name: np.asarray(column, np.float32) for name, column in columns.items()}
+
+def listen(jury: Jury, pixels: Tensor, prompts: Sequence[str]) -> Columns:
+    """What the jury says of pixels (B, 3, H, W) in [0, 1]: jury_clean, a logit; jury_things, the mean log-probability
+    of the things named; jury_found, whether all of them are seen; jury_top1, whether the likeliest is one that is
+    named; of each flaw its probability. NaN where a prompt names nothing that it knows."""
+    findings = jury.look(pixels).cpu()  # asked row by row, which a GPU is slow at
+    logs, best = functional.logsigmoid(findings.concepts), findings.concepts.argmax(1).tolist()
+    things, found, top1 = [], [], []
+    for row, prompt in enumerate(prompts):
+        named = jury.named(prompt)
+        things.append(float(logs[row, named].mean()) if named else np.nan)
+        found.append(float((findings.concepts[row, named] > 0).all()) if named else np.nan)
+        top1.append(float(best[row] in named) if named else np.nan)
+    columns = {JURY: _numbers(findings.clean), THINGS: things, "jury_found": found, "jury_top1": top1}
+    columns |= {f"{FLAW}{name}": _numbers(p) for name, p in zip(jury.flaws, findings.flaws.sigmoid().T, strict=True)}
+    return {name: np.asarray(column, np.float32) for name, column in columns.items()}
 
 
 def _numbers(values: Tensor) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from npo_core.catalog.adapter_files import AdapterFile, Role
@@ -92,6 +93,11 @@ class Painter:
             return {}
 
         return of(1.0), {"callback_on_step_end": after}
+
+
+def to_images(pixels: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [0, 1] as pictures."""
+    return [Image.fromarray(each) for each in (255 * pixels).round().byte().permute(0, 2, 3, 1).cpu().numpy()]
 
 
 def _guided_in(interval: tuple[float, float], request: ResolvedRequest) -> dict[str, Any]:

@@ -44,6 +44,10 @@ def upgrade() -> None:
     op.execute(
         "UPDATE comparisons SET ballots = (SELECT count(*) FROM ballots WHERE ballots.comparison_id = comparisons.id)"
     )
+    op.execute(  # made elsewhere: whether they began with the same noise is not known
+        "UPDATE comparisons SET judgeable = false "
+        "WHERE id IN (SELECT comparison_id FROM generations WHERE generations.seed < 0)"
+    )
     if not context.is_offline_mode() and op.get_bind().dialect.name == "sqlite":
         _drop_zero_characters()
 

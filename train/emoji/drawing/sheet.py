@@ -1,7 +1,7 @@
 """Contact sheets of the emoji family's training views with the truth beside the caption, to look at before training.
 
-python -m train.emoji.sheet --art data/emoji/art.npz --out views.png --seed 1
-python -m train.emoji.sheet --flaws --out flaws.png                 # every kind of flaw, from faint to strong
+python -m train.emoji.drawing.sheet --art data/emoji/art.npz --out views.png --seed 1
+python -m train.emoji.drawing.sheet --flaws --out flaws.png                 # every kind of flaw, from faint to strong
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from train.emoji.art import load_art
-from train.emoji.flaws import FLAW_NAMES
-from train.emoji.render import SIZE_PX, render, to_bytes
-from train.emoji.views import CLEAN, PICTURES, WRONG_KINDS, Views, captions, draw_views
+from train.emoji.drawing.art import load_art
+from train.emoji.drawing.flaws import FLAW_NAMES
+from train.emoji.drawing.render import SIZE_PX, render, to_bytes
+from train.emoji.drawing.views import CLEAN, PICTURES, WRONG_KINDS, Views, captions, draw_views
 
 LINE_PX = 13
 STRENGTHS = (0.2, 0.4, 0.5, 0.7, 1.0)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from npo_core.catalog.nouns import plural, with_article
-from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, UNCOUNTABLE, WITHOUT_ARTICLE, concepts
-from train.emoji.motions import PHRASES
+from train.emoji.drawing.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, UNCOUNTABLE, WITHOUT_ARTICLE, concepts
+from train.emoji.drawing.motions import PHRASES
 
 NUMBERS = ("", "one", "two", "three")
 GRAMMAR = (

@@ -1,8 +1,8 @@
 """How long the next ballot takes beside people who read the results, and beside strangers who ask for ballots.
 
-    python -m benchmarks.readers                    # 8 readers of /gradio_api/run/results, as fast as they are answered
-    python -m benchmarks.readers --read page        # of the page /results
-    python -m benchmarks.readers --read newcomers   # of /gradio_api/run/next_ballot without a participant
+    python -m benchmarks.votes.readers                   # 8 readers of the endpoint /results, as fast as it answers
+    python -m benchmarks.votes.readers --read page       # of the page /results
+    python -m benchmarks.votes.readers --read newcomers  # of first ballots: /next_ballot without a participant
 
 The app is `python app.py` in a process of its own, over a pool of comparisons with votes; the readers run in another
 process, the one person who is measured in this one. All share the machine's cores.
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.voters import app_running, client_for, picture, quantiles_ms
+from benchmarks.votes.voters import app_running, client_for, picture, quantiles_ms
 from collection.store import Store
 
 READ = ("results", "page", "newcomers")
@@ -97,7 +97,7 @@ def main() -> int:
         with app_running(url, folder) as (address, _):
             alone_s = ask(address, options.seconds)
             same = [f"--read={options.read}", f"--readers={options.readers}", f"--seconds={options.seconds + 2}"]
-            command = [sys.executable, "-m", "benchmarks.readers", "--reading", address, *same]
+            command = [sys.executable, "-m", "benchmarks.votes.readers", "--reading", address, *same]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reading:
                 time.sleep(2.0)  # until Python has started
                 beside_s = ask(address, options.seconds)

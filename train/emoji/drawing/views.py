@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from train.emoji import wording
-from train.emoji.concepts import BACKDROPS, BACKGROUNDS, COLOURS, STYLES, SUPPORTS, UNCOUNTABLE, concepts
-from train.emoji.flaws import FLAW_NAMES
-from train.emoji.motions import MOTIONS, Pose, pose_at
+from train.emoji.drawing.concepts import BACKDROPS, BACKGROUNDS, COLOURS, STYLES, SUPPORTS, UNCOUNTABLE, concepts
+from train.emoji.drawing.flaws import FLAW_NAMES
+from train.emoji.drawing.motions import MOTIONS, Pose, pose_at
+from train.emoji.language import wording
 
 CONCEPT_NAMES = tuple(concepts())
 COLOUR_NAMES = tuple(COLOURS)

@@ -1,6 +1,6 @@
 """Write the words that the emoji family knows, for prompt suggestions and for pointing out unknown words.
 
-python -m train.emoji.vocabulary --emojibase node_modules/emojibase-data --out npo_core/emoji/vocabulary.json
+python -m train.emoji.language.vocabulary --emojibase node_modules/emojibase-data --out npo_core/emoji/vocabulary.json
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
-from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, concepts
-from train.emoji.motions import PHRASES
-from train.emoji.synonyms import Meanings, read_meanings
+from train.emoji.drawing.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, concepts
+from train.emoji.drawing.motions import PHRASES
+from train.emoji.language.synonyms import Meanings, read_meanings
 
 SUGGESTIONS = (
     "a guitar next to a fire, night sky",

@@ -2,8 +2,8 @@
 
     npm install @lobehub/fluent-emoji-3d@1.1.0 @iconify-json/noto@1.2.9 @iconify-json/fluent-emoji-flat@1.2.6 \
         @iconify-json/twemoji@1.2.5 emojibase-data@17.0.0
-    python -m train.emoji.art --node-modules node_modules --out data/emoji/art.npz      # two minutes on two cores
-    python -m train.emoji.art --jury --out data/emoji/art_jury.npz
+    python -m train.emoji.drawing.art --node-modules node_modules --out data/emoji/art.npz  # two minutes on two cores
+    python -m train.emoji.drawing.art --jury --out data/emoji/art_jury.npz
 
 Joined by code point; SVGs are drawn by resvg, which needs no system library. The jury's art (Twemoji, CC-BY 4.0) shows
 the same concepts in a hand that no network for pictures ever learns from.
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from train.emoji.concepts import concepts
+from train.emoji.drawing.concepts import concepts
 
 ART_PX = 288
 DRAWN_PX = 512  # SVGs are drawn larger than they are kept

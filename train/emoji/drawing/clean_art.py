@@ -1,6 +1,6 @@
 """Look at clean art once, so that evaluation can say how far pictures are from it without having the art.
 
-    python -m train.emoji.clean_art --art data/emoji/art.npz --out train/judging/clean_art.npz      # two minutes
+    python -m train.emoji.drawing.clean_art --art data/emoji/art.npz --out train/judging/clean_art.npz  # two minutes
 
 Of the concepts that no preference pair shows: the features of KID, and the plain measures.
 """
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from npo_core.console import exit_status
-from train.emoji.art import load_art
-from train.emoji.concepts import STYLES
-from train.emoji.prompts import held_out_concepts
-from train.emoji.render import render
-from train.emoji.views import CLEAN, CONCEPT_NAMES, NO_MOTION, Views, draw_views, joined
+from train.emoji.drawing.art import load_art
+from train.emoji.drawing.concepts import STYLES
+from train.emoji.drawing.render import render
+from train.emoji.drawing.views import CLEAN, CONCEPT_NAMES, NO_MOTION, Views, draw_views, joined
+from train.emoji.language.prompts import held_out_concepts
 from train.engine.files import replacing
 from train.judging.features import Features
 from train.judging.plain import MEASURES

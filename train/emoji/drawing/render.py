@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.emoji.chance import column
-from train.emoji.concepts import COLOURS, SUPPORTS
-from train.emoji.flaws import FLAW_NAMES, IMAGE_FLAWS, missing_part, wrong_hue
-from train.emoji.grounds import paint
-from train.emoji.views import CONCEPT_NAMES, ON, SLOTS, Placement, Views
+from train.emoji.drawing.chance import column
+from train.emoji.drawing.concepts import COLOURS, SUPPORTS
+from train.emoji.drawing.flaws import FLAW_NAMES, IMAGE_FLAWS, missing_part, wrong_hue
+from train.emoji.drawing.grounds import paint
+from train.emoji.drawing.views import CONCEPT_NAMES, ON, SLOTS, Placement, Views
 
 SIZE_PX = 256
 OVERSAMPLING = 2  # drawn this much larger, then averaged: smooth edges at every scale and angle

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from npo_core.catalog.nouns import singulars
-from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, concepts
-from train.emoji.motions import PHRASES
+from train.emoji.drawing.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, concepts
+from train.emoji.drawing.motions import PHRASES
 
 DRAWABLE_GROUPS = (0, 3, 4, 5, 6, 7)  # emojibase's smileys, nature, food, places, activities, objects
 MOST_RELATED = 3

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.emoji.chance import column, spread
+from train.emoji.drawing.chance import column, spread
 
 EFFECTS = ("detail", "colour and light", "structure")
 FLAW_EFFECTS: dict[str, str] = {

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.emoji.bank import encode_views, token_ids
-from train.emoji.motions import PHRASES
+from train.emoji.drawing.motions import PHRASES
+from train.emoji.drawing.views import MOTION_NAMES, captions, draw_views
 from train.emoji.training import diffuse
-from train.emoji.views import MOTION_NAMES, captions, draw_views
 
 START_APART = 2.0  # how far the words are put apart at first, in standard deviations of all embeddings
 LEARNING_RATE = 1e-2

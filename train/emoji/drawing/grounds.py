@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.emoji.chance import column, spread
-from train.emoji.concepts import BACKDROPS, BACKGROUNDS
+from train.emoji.drawing.chance import column, spread
+from train.emoji.drawing.concepts import BACKDROPS, BACKGROUNDS
 
 Colour = tuple[int, int, int]
 STAR_CELLS = 11  # a side; each may hold one star or flake

@@ -1,6 +1,6 @@
 """The prompts that the emoji family's adapters are trained and measured on.
 
-    python -m train.emoji.prompts --out train/emoji/prompt_lists
+    python -m train.emoji.language.prompts --out train/emoji/prompt_lists
 
 Every fourth concept is held out: the preference pairs never show it, so that a win rate on held-out concepts tells
 what was learned about pictures, not about those things.
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from train.emoji import wording
-from train.emoji.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, SUPPORTS, UNCOUNTABLE, concepts
+from train.emoji.drawing.concepts import BACKGROUNDS, COLOURS, GROUNDS, STYLES, SUPPORTS, UNCOUNTABLE, concepts
+from train.emoji.language import wording
 
 HELD_OUT_EVERY = 4
 SCENE_SHARE = 0.4

@@ -1,0 +1,1 @@
+"""How captions and prompts of the emoji family are worded, and which words it knows."""
