@@ -48,12 +48,12 @@ window.npoArena = (root) => {
       made.append(element("kbd", { "aria-hidden": "true" }, key));
       return made;
     });
-    const focused = root.contains(document.activeElement);
+    const focused = root.contains(document.activeElement); // it would fall out of the page with what it was on
     stage(
       element("h1", { class: "npo-vote-prompt", tabindex: "-1" }, pair.prompt),
       element("div", { class: "npo-vote-pair npo-arena-pair" }, side("left"), side("right")),
       element("div", { class: "npo-vote-answers", role: "group", "aria-label": "Which one is better?" }, ...answers),
-      element("p", { class: "npo-arena-consent" }, "Which one is better? Votes are kept without your name, and the next model learns from them."),
+      element("p", { class: "npo-arena-consent" }, "Press the better one. Votes are kept without your name, and the next model learns from them."),
     );
     if (focused) root.querySelector("h1").focus({ preventScroll: true });
     say(`Which one is better? ${pair.prompt}`);

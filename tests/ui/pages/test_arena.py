@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from collection.types import NewBallot
 from npo_core.variants import VARIANTS
 from service.generation.pool_filling import WANTED, PoolFiller
 from service.services import Services
@@ -116,10 +117,9 @@ def test_twenty_picks_by_touch_on_a_phone(served: tuple[Services, str]) -> None:
         judge.assert_no_repeats()
         boxes = [panel.bounding_box() for panel in page.locator(".npo-vote-panel").all()]
         assert all(box and box["width"] > 230 for box in boxes)
-        for answer in page.locator("[data-choice]").all():
-            box = answer.bounding_box()
-            assert box is not None
-            assert box["y"] + box["height"] <= 844
+        tie = page.locator("[data-choice=tie]").bounding_box()
+        assert tie is not None
+        assert max(box["y"] + box["height"] for box in boxes if box) < tie["y"] < 844 - tie["height"]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.locator(".npo-vote-panel").first.tap()
         judge.learn()
@@ -146,17 +146,11 @@ def test_who_voted_on_compare_is_not_asked_again_and_agreement_is_told(served: t
             judge.look()
             answered = judge.shown.removeprefix("offer-").split(".")[:2]
             other = services.store.create_participant()
-            ballot, *_ = services.store.create_ballots([_ballot(answered, other)])
+            ballot, *_ = services.store.create_ballots([NewBallot(*answered, other)])
             services.store.vote(ballot, other, "left")
             page.keyboard.press("a")
             judge.learn()
         expect(page.locator("#npo-arena-count")).to_contain_text("you agree with everybody on 100% of 7")
-
-
-def _ballot(sides: list[str], who: str):  # type: ignore[no-untyped-def]
-    from collection.types import NewBallot
-
-    return NewBallot(sides[0], sides[1], who)
 
 
 def test_the_pool_fills_itself_only_while_nobody_is_served(services: Services) -> None:
