@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,7 @@ pytestmark = pytest.mark.slow
 
 DTYPES = (torch.float16, torch.bfloat16, torch.int8, torch.float8_e4m3fn, torch.bool, torch.int64)
 
+T = TypeVar("T")
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
 fuzzed = settings(
     max_examples=EXAMPLES,
@@ -55,14 +56,15 @@ fuzzed = settings(
 chances = given(seed=st.integers(0, 2**32 - 1))
 
 
-def read[T](reader: Callable[[], T]) -> T | None:
+def read(reader: Callable[[], T]) -> T | None:
     """What a reader gives; None where it refused in one sentence."""
     try:
         return reader()
     except (InputError, CollectionInputError) as error:
-        assert str(error).strip()
-        assert "\n" not in str(error), error
-        return None
+        sentence = str(error)
+    assert sentence.strip()
+    assert "\n" not in sentence
+    return None
 
 
 @fuzzed
