@@ -53,10 +53,10 @@ def fill_study(store: Store, prompts: int = 8, **changes: Any) -> StudyPlan:
     return plan
 
 
-def fill_pool(store: Store, family: str, comparisons: int) -> None:
-    """Comparisons of all three variants for the arena, each with its own pictures."""
-    rng = np.random.default_rng(comparisons)
-    for number in range(comparisons):
+def fill_pool(store: Store, family: str, comparisons: int, first: int = 0) -> None:
+    """Comparisons of all three variants for the arena, each with its own pictures; they are numbered from `first`."""
+    rng = np.random.default_rng(first)
+    for number in range(first, first + comparisons):
         made = []
         for variant in VARIANTS:
             cells = rng.integers(0, 255, (4, 4, 3), np.uint8)
