@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs("chromium")
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 PICKS, MOST_S = 20, 60
 READY = """before => { const root = document.querySelector('#npo-study');
-  return root.dataset.shown && root.dataset.shown !== before && root.querySelector('.npo-arena-pair'); }"""
+  return root?.dataset.shown && root.dataset.shown !== before && root.querySelector('.npo-arena-pair'); }"""
 NAMED = "document.querySelector('#npo-study').dataset.named === document.querySelector('#npo-study').dataset.shown"
 MEASURE = """async () => {
   const root = document.getElementById('npo-study'), shown = root.dataset.shown, started = performance.now();
