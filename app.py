@@ -37,6 +37,7 @@ from npo_core.process import settle
 from service.arena.limits import Limits, read_limits
 from service.errors import INPUT_ERRORS
 from service.generation.low_priority import start_apart
+from service.generation.pool_filling import PoolFiller
 from service.operations import logs
 from service.operations.hub_dataset import keep_votes
 from service.operations.space import fetch_at_start
@@ -198,7 +199,7 @@ def serve(app: gr.Blocks, services: Services, stop: threading.Event) -> None:
     else:
         services.compare.warming_up = True
         launch(app, services, **options)
-        start_apart(lambda: load(services.compare.warm_up), "warm-up")
+        start_apart(lambda: get_ready(services), "warm-up")
     stop.wait()
     end(app, services)
 
@@ -234,6 +235,12 @@ def load(way: Callable[[], None]) -> None:
         way()
     except INPUT_ERRORS as error:
         logger.error("%s", error)
+
+
+def get_ready(services: Services) -> None:
+    """Loads the model, then makes pairs for the arena whenever nobody else generates, until the app stops."""
+    load(services.compare.warm_up)
+    PoolFiller(services).run()
 
 
 if __name__ == "__main__":
