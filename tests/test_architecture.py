@@ -24,7 +24,6 @@ MIGRATIONS = "collection/database/migrations/versions"  # written once, read as 
 CROWDED_FOLDERS: set[str] = set()
 LONG_MODULES = {
     "tests/collection/formats/test_exporters.py",
-    "tests/train/commands/test_preference.py",
 }
 
 

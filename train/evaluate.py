@@ -9,7 +9,11 @@ the log-probability that the picture is clean and shows what the prompt names.
 Ablations: --guidance-sweep makes the whole table at each guidance scale, to tell a better negative model from what more
 guidance alone would do; --alphas and --betas cross the two shares of the negative branch; --longer-aligned compares
 aligned_npo with an aligned model that was simply trained for longer; the variant aligned_vs_base has the original model
-as the negative. Exit status 2 means that the input was wrong.
+as the negative.
+
+--protocol compares everybody at their best instead: each contender is tuned on --choice-prompts, then all are measured
+once, by the rater and by a jury that taught nobody (docs/training.md, "Measuring").
+Exit status 2 means that the input was wrong.
 """
 
 from __future__ import annotations

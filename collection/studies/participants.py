@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from sqlalchemy import func, select, update
@@ -45,11 +46,13 @@ class Studies(StudyPools, StudyQuality):
         participant_id: str | None,
         consent_version: str,
         referral: Referral | None = None,
+        admit: Callable[[], None] = lambda: None,
     ) -> Enrolment:
         """Lets a person take part who agreed to `consent_version`; somebody known takes part on as before.
 
         participant_id: who the browser was last time, None for nobody. Of two workers of a platform in one browser each
         is a person, and a worker's part is gone on with by who began it only: a platform's id is no secret.
+        admit: called before a new participant is written down; what it raises is raised.
         Raises InputError when the study takes nobody, or the consent is not the present one, RefusedError for a worker
         whose part belongs to somebody else.
         """
@@ -80,6 +83,7 @@ class Studies(StudyPools, StudyQuality):
             if plan.max_participants is not None and number > plan.max_participants:
                 raise InputError(f"The study {study!r} has all its {plan.max_participants} participants; thank you.")
             if participant_id is None:
+                admit()
                 person = ParticipantRow(id=new_id())
                 session.add(person)
                 session.flush()

@@ -27,6 +27,18 @@ def note_comparisons(session: Session, comparison_ids: Collection[str], *, workb
     session.connection().execute(new.on_conflict_do_update(index_elements=["id"], set_=changed))
 
 
+def set_workbench_apart(session: Session, comparison_ids: Collection[str]) -> None:
+    """Marks those of these comparisons about which somebody was asked not blind: a file says no more of who chose the
+    seed."""
+    not_blind = select(BallotRow.comparison_id).where(
+        BallotRow.comparison_id.in_(comparison_ids), BallotRow.blind.is_(False), BallotRow.study.is_(None)
+    )
+    session.execute(
+        update(ComparisonRow).where(ComparisonRow.id.in_(not_blind)).values(workbench=True, judgeable=False),
+        execution_options={"synchronize_session": False},
+    )
+
+
 def count_ballots(session: Session, issued: Mapping[str, int]) -> None:
     """Adds these numbers of ballots (comparison -> number, negative for deleted ones)."""
     for comparison_id, number in sorted(issued.items()):  # in one order everywhere, see tallies.py

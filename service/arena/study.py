@@ -56,9 +56,8 @@ class StudyService:
         participant = participant_of(token, self._secret)
         if participant is not None and not self._store.has_participant(participant):
             participant = None
-        if participant is None:
-            self._turnstile.newcomer()
-        enrolment = self._store.enrol(study, participant, consent_version, referral_of(query, self._secret))
+        referral = referral_of(query, self._secret)
+        enrolment = self._store.enrol(study, participant, consent_version, referral, self._turnstile.newcomer)
         return Part(token_of(enrolment.participant_id, self._secret), enrolment)
 
     def part(self, study: str, token: str) -> Enrolment:

@@ -38,7 +38,14 @@ def report(gains: dict[str, float], jury: dict[str, float] | None = None) -> dic
     setting = {"guidance_scale": 3.0, "alpha": 1.0, "beta": 0.4, "rescale": 0.0, "interval": [0, 1]}
     negatives = ("aligned_npo", "bounded", "shipped")
     tuned = {
-        name: {"label": label, "setting": setting, "mean": 1.0, "at_the_edge": [], "negative": name in negatives}
+        name: {
+            "label": label,
+            "setting": setting,
+            "mean": 1.0,
+            "at_the_edge": [],
+            "uses": [],
+            "negative": name in negatives,
+        }
         for name, label in LABELS.items()
     }
     settings = {"prompts": 100, "seeds_per_prompt": 1, "choice_prompts": 10, "steps": 20}

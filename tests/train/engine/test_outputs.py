@@ -29,6 +29,8 @@ from train.engine.validation import PictureGrid
 from train.network.policy import encode_prompts
 from train.pairs.pairs import reverse_pairs
 
+GAP_PX = 4  # around the pictures of a grid
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFamily:
@@ -91,11 +93,12 @@ def test_the_grid_shows_the_new_negative_in_its_negative_role(tmp_path: Path, ti
     pictures = PictureGrid(Generator(tiny, device="cpu"), "negative", ["a cat"], None)
     result = train_adapter(config, reverse_pairs(random_pairs(4)), tiny, validators=[pictures])
     grid = Image.open(tmp_path / "run" / "validation" / "step_000006.png")
-    assert grid.size == (2 * 64 + 2, 64)
+    assert grid.size == (2 * 64 + 3 * GAP_PX, 64 + 2 * GAP_PX)
     generator = Generator(replace(tiny, negative=str(result.adapter_path)), device="cpu")
     made = generator.generate(GenerationRequest("a cat", seed=0, variants=("aligned", "aligned_npo")))
     for place, sample in enumerate(made.samples):
-        shown = grid.crop((place * 66, 0, place * 66 + 64, 64))
+        left_px = GAP_PX + place * (64 + GAP_PX)
+        shown = grid.crop((left_px, GAP_PX, left_px + 64, GAP_PX + 64))
         np.testing.assert_array_equal(np.asarray(shown), np.asarray(open_image(sample.media)))
 
 

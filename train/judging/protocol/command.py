@@ -241,6 +241,7 @@ def _report(
             each.name: {
                 "label": each.label,
                 "negative": "negative" in each.roles(),
+                "uses": each.uses(),
                 "setting": _as_json(best[each.name]),
                 "mean": means[each.name].get(best[each.name]),
                 "at_the_edge": at_the_edge(each, scales, best[each.name]),

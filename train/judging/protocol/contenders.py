@@ -57,6 +57,11 @@ class Contender:
         axes = (guidance_scales, self.alphas, self.betas, self.rescales, self.intervals, self.gates)
         return [Setting(*point) for point in product(*axes)]
 
+    def uses(self) -> list[str]:
+        """Which of alpha and beta make a difference to it."""
+        changed = {"alpha": self.mixes(2, 1), "beta": self.mixes(1, 2)}
+        return [name for name, mixes in changed.items() if mixes != self.mixes(1, 1)]
+
     def roles(self) -> set[Role]:
         """The adapters that it needs."""
         mixes = self.mixes(self.alphas[-1], self.betas[-1])

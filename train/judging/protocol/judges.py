@@ -65,8 +65,8 @@ class Judges:
 
 
 def listen(jury: Jury, pixels: Tensor, prompts: Sequence[str]) -> Columns:
-    """What the jury says of pixels (B, 3, H, W) in [0, 1]. jury_clean: a logit; jury_things: the mean log-probability of
-    the things named; jury_found: whether all of them are seen; jury_top1: whether the likeliest thing is one that is
+    """What the jury says of pixels (B, 3, H, W) in [0, 1]: jury_clean, a logit; jury_things, the mean log-probability
+    of the things named; jury_found, whether all of them are seen; jury_top1, whether the likeliest is one that is
     named; of each flaw its probability. NaN where a prompt names nothing that it knows."""
     findings = jury.look(pixels).cpu()  # asked row by row, which a GPU is slow at
     logs, best = functional.logsigmoid(findings.concepts), findings.concepts.argmax(1).tolist()

@@ -54,8 +54,9 @@ def _best(report: Mapping[str, Any]) -> str:
         chosen = row["setting"]
         share = "" if chosen["interval"] == [0, 1] else f"{chosen['interval'][0]:g} to {chosen['interval'][1]:g}"
         mean = "" if row["mean"] is None else f"{row['mean']:.3f}"
+        alpha, beta = (f"{chosen[name]:g}" if name in row["uses"] else "" for name in ("alpha", "beta"))
         lines.append(
-            f"| {row['label']} | {chosen['guidance_scale']:g} | {chosen['alpha']:g} | {chosen['beta']:g} | "
+            f"| {row['label']} | {chosen['guidance_scale']:g} | {alpha} | {beta} | "
             f"{chosen['rescale']:g} | {share} | {mean} | {', '.join(row['at_the_edge'])} |"
         )
     return "\n".join(lines)
