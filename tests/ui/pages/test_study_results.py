@@ -25,7 +25,8 @@ from ui.pages import results
 @pytest.fixture
 def voted(services: Services) -> Services:
     """A study of three people who prefer what comes last in the alphabet."""
-    return vote_in_a_study(services)
+    vote_in_a_study(services).store.close_study("pilot")
+    return services
 
 
 def vote_in_a_study(services: Services, modality: str = "image") -> Services:
@@ -58,16 +59,17 @@ def test_a_study_is_offered_and_told_apart_from_the_other_votes(voted: Services)
     assert "need 1 more vote." in html, "nine are too few for advice"
 
 
-def test_pictures_are_shown_once_the_study_is_closed_and_not_before(voted: Services) -> None:
-    def gallery() -> str:
-        html = results.render(voted, "pilot")
-        return html[html.index("Best and worst prompts") : html.index("Over time")]
-
-    assert "data:image" not in gallery()
-    assert "are not shown" in gallery()
-    voted.store.close_study("pilot")
-    assert gallery().count("data:image/png") >= 6
-    assert "are not shown" not in gallery()
+def test_pictures_and_rates_are_shown_once_the_study_is_closed_and_not_before(services: Services) -> None:
+    vote_in_a_study(services)
+    assert results.offer_studies(services)["choices"] == [("All votes", "")]
+    for html in (results.render(services, "pilot"), results.render(services)):
+        assert "data:image" not in html
+        assert "Win matrix" not in html
+    services.store.close_study("pilot")
+    html = results.render(services, "pilot")
+    gallery = html[html.index("Best and worst prompts") : html.index("Over time")]
+    assert gallery.count("data:image/png") >= 6
+    assert "are not shown" not in gallery
 
 
 @pytest.mark.needs("chromium")
