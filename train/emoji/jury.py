@@ -1,7 +1,7 @@
 """Train the jury of emoji pictures: what is shown, whether it is clean, and which flaw it has.
 
-    python -m train.emoji.jury --art data/emoji/art.npz --more-art data/emoji/art_jury.npz --steps 2500 \
-        --export train/judging                                                # resumes; under two minutes on one H200
+    python -m train.emoji.jury --art data/emoji/art.npz --more-art data/emoji/art_jury.npz --steps 5000 \
+        --export train/judging                                                # resumes; minutes on one H200
 
 Nothing here is the rater's (train/emoji/scorer.py): another architecture, other seeds, pictures nudged, resized and
 slightly re-coloured, a third of them drawn from art that neither the pictures nor the rater were trained on (Twemoji,
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--more-art", type=Path, help="art of other vendors, one picture a concept")
     parser.add_argument("--vae", type=Path, help="an autoencoder that some of the pictures go through")
     parser.add_argument("--work", type=Path, default=Path("data/emoji"))
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=192)
     parser.add_argument("--measured-views", type=int, default=MEASURED_VIEWS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
