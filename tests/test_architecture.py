@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,7 +117,9 @@ def test_a_breach_of_the_import_rules_is_named_with_its_line(tmp_path: Path) -> 
             copy.write_bytes(path.read_bytes())
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     (tmp_path / "collection" / "late.py").write_text("def late() -> None:\n    import torch\n    import ui.theme\n")
-    told = subprocess.run(["lint-imports", "--no-cache"], cwd=tmp_path, capture_output=True, text=True)
+    told = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert told.returncode == 1
     assert "collection.late -> torch (l.2)" in told.stdout
     assert "collection.late -> ui.theme (l.3)" in told.stdout
