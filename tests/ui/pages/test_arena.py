@@ -135,9 +135,13 @@ def test_twenty_picks_by_touch_on_a_phone(served: tuple[Services, str]) -> None:
 def _assert_no_button_sits_lower(page: Page) -> None:
     """gradio sets the last child of a page's HTML apart."""
     page.set_viewport_size({"width": 1280, "height": 900})
-    tops = [(answer.bounding_box() or {}).get("y") for answer in page.locator("[data-choice]").all()]
-    assert len(tops) == 3
-    assert len(set(tops)) == 1
+    page.wait_for_timeout(500)
+    lines = page.evaluate(
+        "[...document.querySelectorAll('[data-choice]')].map((each) => each.getBoundingClientRect())"
+        ".map((box) => `${box.top} to ${box.bottom}`)"
+    )
+    assert len(lines) == 3
+    assert len(set(lines)) == 1, lines
     page.set_viewport_size(PHONE["viewport"])  # type: ignore[arg-type]
 
 
