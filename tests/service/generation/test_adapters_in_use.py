@@ -17,7 +17,7 @@ from tests.service.helpers import REQUEST, make_services, register
 def pictures(services: Services, **versions: str) -> dict[str, bytes]:
     """variant -> PNG bytes of REQUEST with the chosen versions."""
     who = services.visitors.named(None)
-    view: ComparisonView = services.compare.compare(REQUEST, who, versions)  # type: ignore[arg-type]
+    view: ComparisonView = services.compare.compare(REQUEST, who, versions, own_seed=True)  # type: ignore[arg-type]
     revealed = services.compare.vote(view.comparison_id, who, Pick("A"))
     return {panel.variant: panel.media for panel in revealed.panels}
 

@@ -42,7 +42,8 @@ def vote_in_a_study(services: Services, modality: str = "image") -> Services:
     return services
 
 
-def test_a_study_is_offered_and_told_apart_from_the_other_votes(voted: Services) -> None:
+def test_a_closed_study_is_offered_and_told_apart_from_the_other_votes(voted: Services) -> None:
+    voted.store.close_study("pilot")
     offered = results.offer_studies(voted)
     assert offered["choices"] == [("All votes", ""), ("pilot", "pilot")]
     html = results.render(voted, "pilot")
@@ -58,16 +59,15 @@ def test_a_study_is_offered_and_told_apart_from_the_other_votes(voted: Services)
     assert "need 1 more vote." in html, "nine are too few for advice"
 
 
-def test_pictures_are_shown_once_the_study_is_closed_and_not_before(voted: Services) -> None:
-    def gallery() -> str:
-        html = results.render(voted, "pilot")
-        return html[html.index("Best and worst prompts") : html.index("Over time")]
-
-    assert "data:image" not in gallery()
-    assert "are not shown" in gallery()
+def test_an_open_study_is_not_told_of_and_a_closed_one_shows_its_pictures(voted: Services) -> None:
+    assert results.offer_studies(voted)["choices"] == [("All votes", "")]
+    told = results.render(voted, "pilot")
+    assert "is open; its results can be read here when it is closed" in told
+    assert "Win matrix" not in told + results.render(voted)
     voted.store.close_study("pilot")
-    assert gallery().count("data:image/png") >= 6
-    assert "are not shown" not in gallery()
+    html = results.render(voted, "pilot")
+    gallery = html[html.index("Best and worst prompts") : html.index("Over time")]
+    assert gallery.count("data:image/png") >= 6
 
 
 @pytest.mark.needs("chromium")
