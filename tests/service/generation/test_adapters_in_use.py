@@ -97,7 +97,7 @@ def test_versions_of_another_family_are_not_offered(
 
 def _last_comparison(services: Services) -> str:
     """The comparison whose pictures were stored last."""
-    pairs = services.store.preference_pairs("tiny").pairs
+    pairs = services.store.preference_pairs("tiny", blind_only=False).pairs
     vote = pairs[-1].vote_id
     found = [exported for exported in services.store.exported_votes() if exported.vote.id == vote]
     return found[0].left.comparison_id

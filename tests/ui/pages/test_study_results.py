@@ -83,6 +83,7 @@ def test_clips_of_a_closed_study_play_from_addresses_of_their_own(
     assert html.count("data-clip=") >= 6
     with serving(services) as address, browsing() as page:
         page.goto(f"{address}results")
+        page.locator("#npo-which label", has_text="pilot").click()
         page.wait_for_selector(".npo-gallery video")
         videos = "[...document.querySelectorAll('.npo-gallery video')]"
         assert page.evaluate(f"{videos}.length") == html.count("data-clip=")
@@ -98,6 +99,7 @@ def test_downloads_are_whole_files(voted: Services) -> None:
     summary = summarise(voted.store, study="pilot")
     for svg in (strengths_svg(summary), win_rates_svg(summary), votes_svg(summary.by_hour), votes_svg({})):
         assert ElementTree.fromstring(svg).tag.endswith("svg")
+    voted.store.close_study("pilot")
     html = results.render(voted, "pilot")
     assert re.findall(r'download="([^"]+)"', html) == [
         "strengths.svg",
