@@ -34,12 +34,13 @@ from collection.types import BallotView, Choice, Generation, NewBallot, Reveal
 from collection.validate import check_latents
 from collection.votes.casting import issue_ballots, record_votes
 from collection.votes.comparisons import note_comparisons
+from collection.votes.own_votes import OwnVotes
 from collection.votes.pool import Pool
 from collection.votes.vote_counts import counted
 from collection.votes.vote_queries import Results
 
 
-class Store(Pool, Studies, Results, Adapters, Upkeep):
+class Store(Pool, OwnVotes, Studies, Results, Adapters, Upkeep):
     """What people made and said. Safe to share between threads; several processes may open the same database.
 
     This file holds the way of a vote: generations, participants, ballots, votes. studies.py, results.py,

@@ -92,6 +92,14 @@ class Services:
         found = self.reads.get(("modalities", self.family.name), voted_on)
         return {modality: self.results(modality=modality) for modality in found}
 
+    def decided_picks(self) -> dict[str, int]:
+        """Modality -> picks that a training on it can use: one on clips takes none on pictures, and the other way
+        round."""
+        return {
+            modality: sum(count.wins_a + count.wins_b for count in self.store.vote_counts(self.family.name, modality))
+            for modality in self.family.modalities
+        }
+
 
 def open_services(
     family: str | ModelFamily,

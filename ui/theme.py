@@ -7,8 +7,8 @@ from pathlib import Path
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
-STYLE_FILES = (ASSETS / "style.css", ASSETS / "clips.css", ASSETS / "vote.css")
-SCRIPT_FILES = (ASSETS / "page.js", ASSETS / "clips.js", ASSETS / "vote.js")
+STYLE_FILES = (ASSETS / "style.css", ASSETS / "clips.css", ASSETS / "vote.css", ASSETS / "arena.css")
+SCRIPT_FILES = tuple(ASSETS / f"{name}.js" for name in ("page", "clips", "stage", "arena", "vote"))
 
 ACCENT = gr.themes.Color(
     name="pine",

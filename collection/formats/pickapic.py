@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from collection.database.people import user_number
 from collection.errors import InputError
 from collection.files import replacing
+from collection.formats.tables import UNREADABLE, reason_of
 from collection.media.stores import Media
 from collection.types import ExportedVote
 from collection.votes.which_count import counts
@@ -52,10 +53,10 @@ PICK_A_PIC_COLUMNS: Final = {
     "num_example_per_prompt": "int64",
     "__index_level_0__": "int64",
 }
-MARK: Final = b"diffusion-npo-lab"  # in a file's metadata: its models' names are "family/variant"
-SCHEMA: Final = pa.schema(
-    [(name, pa.type_for_alias(kind)) for name, kind in PICK_A_PIC_COLUMNS.items()], metadata={MARK: b"1"}
-)
+MARK: Final = b"diffusion-npo-lab"  # in a file's metadata: its models' names are "family/variant", and which way
+AS_VOTED: Final = b"as voted"
+REVERSED: Final = b"reversed"
+SCHEMA: Final = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in PICK_A_PIC_COLUMNS.items()])
 
 Row = dict[str, Any]
 
@@ -91,7 +92,7 @@ def _write(votes: Iterable[ExportedVote], media: Media, path: Path, *, reverse: 
         for draft in drafts.values():
             stack.callback(draft.unlink, missing_ok=True)
         with ExitStack() as open_files:
-            tables = {split: open_files.enter_context(_Table(draft)) for split, draft in drafts.items()}
+            tables = {split: open_files.enter_context(_Table(draft, reverse)) for split, draft in drafts.items()}
             for vote in votes:
                 rows = _rows(vote, media, reverse)
                 written += bool(rows)
@@ -99,7 +100,7 @@ def _write(votes: Iterable[ExportedVote], media: Media, path: Path, *, reverse: 
                     per_prompt[row["caption"]] += 1
                     tables[SPLITS[0] if single else split_of(row["caption"])].add(row)
         for split, part in parts.items():
-            with _Table(part) as table:
+            with _Table(part, reverse) as table:
                 for row in rows_of(drafts[split]):
                     table.add(row | {"num_example_per_prompt": per_prompt[row["caption"]]})
     return written
@@ -108,8 +109,9 @@ def _write(votes: Iterable[ExportedVote], media: Media, path: Path, *, reverse: 
 class _Table:
     """A Parquet file that is written a group of rows at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, SCHEMA)
+    def __init__(self, path: Path, reverse: bool) -> None:
+        self._schema = SCHEMA.with_metadata({MARK: REVERSED if reverse else AS_VOTED})
+        self._writer = pq.ParquetWriter(path, self._schema)
         self._rows: list[Row] = []
         self._count = 0
 
@@ -128,7 +130,7 @@ class _Table:
 
     def _flush(self) -> None:
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._rows = []
 
 
@@ -193,13 +195,13 @@ def _frames(clip: bytes) -> list[bytes]:
     return encoded
 
 
-def rows_of(file: Path) -> Iterator[Row]:
-    """The rows of a Parquet file with these columns; InputError for any other."""
+def rows_of(file: Path, columns: list[str] | None = None) -> Iterator[Row]:
+    """The rows of a Parquet file with these columns, or so many of them; InputError for any other."""
     table = opened(file)
     try:
-        for batch in table.iter_batches(batch_size=ROWS_PER_GROUP):
+        for batch in table.iter_batches(ROWS_PER_GROUP, columns=columns):
             yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _unreadable(file, error) from None
 
 
@@ -207,7 +209,7 @@ def opened(file: Path) -> pq.ParquetFile:
     """The table in a file, if it has these columns; InputError for any other."""
     try:
         table = pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _unreadable(file, error) from None
     missing = [name for name in PICK_A_PIC_COLUMNS if name not in (*table.schema_arrow.names, "__index_level_0__")]
     if missing:
@@ -216,7 +218,7 @@ def opened(file: Path) -> pq.ParquetFile:
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError(f"{file} cannot be read as Parquet ({error}); give a file with Pick-a-Pic's columns.")
+    return InputError(f"{file} cannot be read as Parquet ({reason_of(error)}); give a file with Pick-a-Pic's columns.")
 
 
 def _stable_int(text: str) -> int:

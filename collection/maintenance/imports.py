@@ -93,6 +93,7 @@ class _Intake:
         if self._erased and session.get_bind().dialect.name == "sqlite":
             session.connection().exec_driver_sql("PRAGMA secure_delete = ON")  # overwrite, not just forget
         self._new: dict[type, list[str]] = {Generation: [], StoredBallot: [], StoredVote: []}
+        self._known: set[str] = set()  # generations that are certainly here
         self._issued: Counter[str] = Counter()
         self._of_erased: set[str] = set()  # generations that somebody who was erased was asked about
         self._waiting: dict[str, StoredBallot] = {}  # ballots whose votes are still to come
@@ -103,7 +104,9 @@ class _Intake:
 
     def knows(self, generation_id: str) -> bool:
         """Whether a generation is kept here."""
-        return self._session.get(GenerationRow, generation_id) is not None
+        if generation_id not in self._known and self._session.get(GenerationRow, generation_id) is not None:
+            self._known.add(generation_id)
+        return generation_id in self._known
 
     def take(self, record: Importable) -> None:
         """Takes in one record, after those that it refers to."""
@@ -145,7 +148,7 @@ class _Intake:
         check_latents(record.latents)
         if record.id is None:
             raise InputError("An imported generation needs its id; export it again.")
-        if self.knows(str(record.id)):
+        if self.knows(record.id):
             return
         if record.media is not None:
             name = (record.media_sha256, record.media_type)
@@ -153,7 +156,8 @@ class _Intake:
                 self.written.add(name)
             self._media.write(record.media, *name)
         self._add(f"the generation {record.id!r}", GenerationRow.from_record(record))
-        self._new[Generation].append(str(record.id))
+        self._known.add(record.id)
+        self._new[Generation].append(record.id)
 
     def _take_ballot(self, record: StoredBallot) -> None:
         check_one_of("ballot kind", record.kind, BALLOT_KINDS)

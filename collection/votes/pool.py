@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from collection.database.connection import Database
@@ -55,10 +56,21 @@ class Pool(Database):
         *,
         family: str | None = None,
         modality: str | None = None,
+        held: str | None = None,
     ) -> BallotView | None:
-        """What `next_ballot` would ask, with nothing written: its ballot has no id. See `vote_on_offer`."""
+        """What `next_ballot` would ask, with nothing written: its ballot has no id. See `vote_on_offer`.
+
+        held: a generation that this person looks at now; what was made together with it is not asked about.
+        """
         with self.reading() as session:
-            return _draw(session, participant_id, rng, family, modality)
+            return _draw(session, participant_id, rng, family, modality, held)
+
+    def count_to_judge(self, family: str, participant_id: str = "") -> int:
+        """How many comparisons of `family` can be asked about, at most as many as one is drawn from; with
+        `participant_id` those that this person can still judge blind."""
+        with self.reading() as session:
+            theirs = {"family": family, "participant_id": participant_id}
+            return len(session.execute(issuable.comparisons_to_judge("family"), theirs).all())
 
     @patient(repeatable=True)
     def vote_on_offer(self, offer: NewBallot, choice: Choice, response_time_s: float | None = None) -> Reveal:
@@ -82,13 +94,19 @@ class Pool(Database):
 
 
 def _draw(
-    session: Session, participant_id: str, rng: random.Random, family: str | None, modality: str | None
+    session: Session,
+    participant_id: str,
+    rng: random.Random,
+    family: str | None,
+    modality: str | None,
+    held: str | None = None,
 ) -> BallotView | None:
     scope: dict[str, Any] = {"family": family, "modality": modality}
     scope = {name: value for name, value in scope.items() if value is not None}
     theirs = scope | {"participant_id": participant_id}
     candidates = session.execute(issuable.comparisons_to_judge(*scope), theirs)
-    comparison_id = choose_least_judged([(row[0], row[1]) for row in candidates], rng)
+    on_screen = session.scalar(select(GenerationRow.comparison_id).where(GenerationRow.id == held)) if held else None
+    comparison_id = choose_least_judged([(row[0], row[1]) for row in candidates if row[0] != on_screen], rng)
     if comparison_id is None:
         return None
     made = session.execute(issuable.generations_of(), {"comparison_id": comparison_id}).all()

@@ -32,9 +32,16 @@ class RoutedBatch:
     """
 
     def __init__(
-        self, unet: Any, adapters: Mapping[Role, AdapterWeights], mixes: Sequence[Mix], roles: Sequence[Role] = ()
+        self,
+        unet: Any,
+        adapters: Mapping[Role, AdapterWeights],
+        mixes: Sequence[Mix],
+        roles: Sequence[Role] = (),
+        as_given: bool = False,
     ) -> None:
         """roles: those whose low-rank weights get a place even where no Mix needs them, for a later `adopt`.
+        as_given: the rows stay in their order and the text is never taken for the same: what a transformer needs, of
+        whose arguments some have an entry for each row, some for all, and whose text changes from block to block.
 
         Raises InputError when a Mix needs an adapter that is not there.
         """
@@ -48,7 +55,9 @@ class RoutedBatch:
         used = {role: adapters[role] for role in self.roles}
         full = {role: each.tensors for role, each in used.items() if isinstance(each, FullWeights)}
         low_rank = {role: each.layers for role, each in used.items() if isinstance(each, LowRankWeights)}
-        self._row_order, self.groups = self._group([[shares[role][row] for role in full] for row in range(self.rows)])
+        self._row_order, self.groups = self._group(
+            [[shares[role][row] for role in full] for row in range(self.rows)], as_given
+        )
         # Row i of the UNet's batch is row order[i] of the caller's; None where they are the same.
         self.order = (
             None if self._row_order == sorted(self._row_order) else torch.tensor(self._row_order, device=unet.device)
@@ -72,7 +81,8 @@ class RoutedBatch:
         }
         routed = {layer.layer: layer for layer in self.layers.values()}
         self._projections = {
-            layer: Once(routed.get(layer, layer.forward)) for layer in cross_attention_projections(unet)
+            layer: Once(routed.get(layer, layer.forward))
+            for layer in ([] if as_given else cross_attention_projections(unet))
         }
         self._routed: dict[nn.Module, Callable[..., Any]] = dict(routed)
         self._in_order = Once(self._put_in_order)
@@ -166,14 +176,14 @@ class RoutedBatch:
         updates = [self.layers[name].update for name in sorted(self.layers)]
         return [group.coefficients for group in self.groups] + [tensor for update in updates for tensor in update or ()]
 
-    def _group(self, shares: list[list[float]]) -> tuple[list[int], list[RowGroup]]:
+    def _group(self, shares: list[list[float]], as_given: bool) -> tuple[list[int], list[RowGroup]]:
         """The order that puts rows which need the same sets side by side, and those groups.
 
         shares: for every row its share of each full set beyond the base.
         """
         coefficients = [[1 - sum(row), *row] for row in shares]  # (rows, sets); they sum to 1
         needed = [tuple(number for number, share in enumerate(row) if share) for row in coefficients]
-        order = sorted(range(len(shares)), key=lambda row: needed[row])
+        order = list(range(len(shares))) if as_given else sorted(range(len(shares)), key=lambda row: needed[row])
         groups, start = [], 0
         for sets, members in groupby(order, key=lambda row: needed[row]):
             rows = list(members)

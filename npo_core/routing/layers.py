@@ -22,9 +22,13 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.normalization import FP32LayerNorm, RMSNorm
 from torch import Tensor, nn
 
-KINDS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
+from npo_core.errors import InputError
+
+# All linear in their weights. Diffusion transformers have the last three.
+KINDS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm, nn.Conv3d, nn.RMSNorm, RMSNorm)
 
 LayerWeights = dict[str, Tensor]  # "weight" and, where the layer has one, "bias"
 
@@ -65,7 +69,14 @@ class RoutedLayer:
         sets: dict[int, LayerWeights] | None,
         update: RowUpdate | None,
     ) -> None:
-        """sets: the weights of every set that `groups` name; None when all rows share the layer's own."""
+        """sets: the weights of every set that `groups` name; None when all rows share the layer's own.
+
+        Raises InputError for a low-rank update of a layer that is neither linear nor a 2D convolution.
+        """
+        if update is not None and not isinstance(layer, nn.Linear | nn.Conv2d):
+            raise InputError(
+                f"A LoRA changes a layer of the kind {type(layer).__name__}, which takes none here; leave it out."
+            )
         self.layer: Any = layer
         self.own_forward: Any = layer.forward
         self.rows = rows
@@ -118,6 +129,8 @@ def run_layer(layer: Any, x: Tensor, weights: LayerWeights) -> Tensor:
         None if tensor is None else tensor.to(x.device, non_blocking=True)
         for tensor in (weights.get("weight"), weights.get("bias"))
     )
+    if isinstance(layer, nn.Conv3d | nn.RMSNorm | RMSNorm | FP32LayerNorm):
+        return _with_parameters(layer, x, {"weight": weight, "bias": bias})
     if isinstance(layer, nn.GroupNorm):
         return F.group_norm(x, layer.num_groups, weight, bias, layer.eps)
     if isinstance(layer, nn.LayerNorm):
@@ -126,6 +139,17 @@ def run_layer(layer: Any, x: Tensor, weights: LayerWeights) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         return layer._conv_forward(x, weight, bias)
     return F.linear(x, weight, bias)
+
+
+def _with_parameters(layer: Any, x: Tensor, parameters: dict[str, Tensor | None]) -> Tensor:
+    """The layer's own forward pass, with its precision and all, on other parameters."""
+    own = {name: layer._parameters[name] for name in parameters if name in layer._parameters}
+    try:
+        layer._parameters.update({name: parameters[name] for name in own})
+        output: Tensor = type(layer).forward(layer, x)
+        return output
+    finally:
+        layer._parameters.update(own)
 
 
 def _per_row(coefficients: Tensor, repeats: int, like: Tensor) -> Tensor:

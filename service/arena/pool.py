@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hmac
 import random
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
 from collection.store import Store
-from collection.types import Choice, NewBallot, Reveal
+from collection.types import BallotView, Choice, NewBallot, Reveal
 from collection.votes.ballots import POOL_STUDY
 from service.arena.ballot_ids import OFFER, PAIR, BallotId
 from service.arena.people import keyed_hash
@@ -22,6 +23,7 @@ from service.errors import RefusedError
 from service.operations.metrics import voting
 
 SIGNATURE = 32  # digits
+RUNNING_LOW = 10  # comparisons that somebody has left: more are to be made
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class BlindPair:
     left: bytes
     right: bytes
     media_type: str
+    fps: float | None = None
 
 
 class PoolService:
@@ -43,6 +46,8 @@ class PoolService:
         self._family = family
         self._visitors = visitors
         self._rng = rng or random.SystemRandom()
+        self.running_low = threading.Event()
+        """Set when somebody is about to have judged everything; whoever makes more clears it."""
 
     def next_ballot(self, participant_id: str) -> BlindPair | None:
         """A pair this person has not judged and knows no names of; None when there is none left."""
@@ -51,18 +56,27 @@ class PoolService:
         view = ask(participant_id, self._rng, family=self._family)
         if view is None:
             return None
-        sides = view.left_generation_id, view.right_generation_id
-        left, right = self._store.shown(*sides)
-        ballot_id = BallotId(PAIR, view.ballot_id) if known else self._offer(participant_id, *sides)
-        return BlindPair(
-            ballot_id,
-            view.prompt,
-            self._store.media_path(left).read_bytes(),
-            self._store.media_path(right).read_bytes(),
-            left.media_type,
-        )
+        return self._pair(view, BallotId(PAIR, view.ballot_id) if known else self._offer(participant_id, view))
 
-    def vote(self, ballot_id: BallotId, participant_id: str, choice: str) -> Reveal:
+    def offer(self, participant_id: str, held: BallotId | None = None) -> BlindPair | None:
+        """A pair for the arena, which fetches one ahead: none of what was made together with the offer `held`.
+
+        Nothing is written before it is answered, whoever asks. RefusedError where `held` was not offered to them.
+        """
+        if self._store.count_to_judge(self._family, participant_id) <= RUNNING_LOW:
+            self.running_low.set()
+        on_screen = self._read(held, participant_id).left_generation_id if held else None
+        view = self._store.draw_ballot(participant_id, self._rng, family=self._family, held=on_screen)
+        return None if view is None else self._pair(view, self._offer(participant_id, view))
+
+    def _pair(self, view: BallotView, ballot_id: BallotId) -> BlindPair:
+        left, right = self._store.shown(view.left_generation_id, view.right_generation_id)
+        media = [self._store.media_path(side).read_bytes() for side in (left, right)]
+        return BlindPair(ballot_id, view.prompt, media[0], media[1], left.media_type, left.fps)
+
+    def vote(
+        self, ballot_id: BallotId, participant_id: str, choice: str, response_time_s: float | None = None
+    ) -> Reveal:
         """Records the answer and names the two.
 
         Raises InputError for a choice that there is not, RefusedError for a ballot that this person may not answer.
@@ -70,13 +84,14 @@ class PoolService:
         with voting("pool"):
             self._visitors.turnstile.vote(participant_id)
             if ballot_id.kind != OFFER:
-                return self._store.vote(ballot_id.key, participant_id, cast(Choice, choice))
+                return self._store.vote(ballot_id.key, participant_id, cast(Choice, choice), response_time_s)
             offer = self._read(ballot_id, participant_id)
             self._visitors.welcome(participant_id)
-            return self._store.vote_on_offer(offer, cast(Choice, choice))
+            return self._store.vote_on_offer(offer, cast(Choice, choice), response_time_s)
 
-    def _offer(self, participant_id: str, left: str, right: str) -> BallotId:
-        told = f"{left}.{right}.{int(datetime.now(UTC).timestamp()):x}"
+    def _offer(self, participant_id: str, view: BallotView) -> BallotId:
+        moment = int(datetime.now(UTC).timestamp())
+        told = f"{view.left_generation_id}.{view.right_generation_id}.{moment:x}"
         return BallotId(OFFER, f"{told}.{self._signature(told, participant_id)}")
 
     def _read(self, ballot_id: BallotId, participant_id: str) -> NewBallot:

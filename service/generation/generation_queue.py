@@ -35,6 +35,12 @@ class Desk:
             return len(self._line)
 
     @property
+    def free(self) -> bool:
+        """Whether nobody generates or waits."""
+        with self._moved:
+            return self._owner is None and not self._line
+
+    @property
     def closed(self) -> bool:
         """Whether nobody is let in any more."""
         return self._closed

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import numpy as np
 
 from collection.types import PreferenceRecord
+
+WANTED_PICKS: Final = 20  # what train.npo asks for unless told otherwise
 
 
 def count_new(votes: Sequence[PreferenceRecord], known: Collection[str]) -> int:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,7 @@ pytestmark = pytest.mark.slow
 
 DTYPES = (torch.float16, torch.bfloat16, torch.int8, torch.float8_e4m3fn, torch.bool, torch.int64)
 
+T = TypeVar("T")
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
 fuzzed = settings(
     max_examples=EXAMPLES,
@@ -55,14 +56,15 @@ fuzzed = settings(
 chances = given(seed=st.integers(0, 2**32 - 1))
 
 
-def read[T](reader: Callable[[], T]) -> T | None:
+def read(reader: Callable[[], T]) -> T | None:
     """What a reader gives; None where it refused in one sentence."""
     try:
         return reader()
     except (InputError, CollectionInputError) as error:
-        assert str(error).strip()
-        assert "\n" not in str(error), error
-        return None
+        sentence = str(error)
+    assert sentence.strip()
+    assert "\n" not in sentence
+    return None
 
 
 @fuzzed
@@ -71,7 +73,9 @@ def test_prompt_files(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
     rows: list[Any] = [{"prompt": text, "category": f"c{number}"} for number, text in enumerate(TEXTS)]
     mutated = rng.random() < 0.7
-    text = dumped(values(rows, rng) if mutated else rows, rng) if rng.random() < 0.6 else "\n".join(TEXTS)
+    changed = values(rows, rng) if mutated else rows
+    entries = changed if isinstance(changed, list) else [changed]
+    text = dumped(entries, rng) if rng.random() < 0.6 else "\n".join(TEXTS)
     encoding = rng.randrange(len(ENCODINGS))
     content = ENCODINGS[encoding](text)
     cut = rng.random() < 0.4

@@ -18,7 +18,7 @@ from collection.studies.study_config import StudyPlan
 from collection.types import StudyItem
 from npo_core.media.files import PNG_MEDIA_TYPE, png_bytes
 from service.arena.attention_checks import VARIANT
-from tests.collection.helpers import generation
+from tests.collection.helpers import VARIANTS, generation
 from tests.collection.study_helpers import make_plan
 
 MEDIA_TYPE = PNG_MEDIA_TYPE
@@ -51,6 +51,19 @@ def fill_study(store: Store, prompts: int = 8, **changes: Any) -> StudyPlan:
             made.append(replace(record, family=plan.family, media=media, media_sha256=sha256))
         assert store.fill_item(item.id, made)
     return plan
+
+
+def fill_pool(store: Store, family: str, comparisons: int, first: int = 0) -> None:
+    """Comparisons of all three variants for the arena, each with its own pictures; they are numbered from `first`."""
+    rng = np.random.default_rng(first)
+    for number in range(first, first + comparisons):
+        made = []
+        for variant in VARIANTS:
+            cells = rng.integers(0, 255, (4, 4, 3), np.uint8)
+            media = png_bytes(Image.fromarray(cells).resize((64, 64), Image.Resampling.NEAREST))
+            record = generation(variant, f"pool-{number}", prompt=f"thing {number}", family=family, media=media)
+            made.append(replace(record, media_sha256=hashlib.sha256(media).hexdigest()))
+        store.add_generations(made)
 
 
 def variant_by_media(store: Store) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Train the jury of emoji pictures: what is shown, whether it is clean, and which flaw it has.
 
-    python -m train.emoji.jury --art data/emoji/art.npz --more-art data/emoji/art_jury.npz --steps 2500 \
-        --export train/judging                                                # resumes; under two minutes on one H200
+    python -m train.emoji.jury --art data/emoji/art.npz --more-art data/emoji/art_jury.npz --steps 5000 \
+        --export train/judging                                                # resumes; minutes on one H200
 
 Nothing here is the rater's (train/emoji/scorer.py): another architecture, other seeds, pictures nudged, resized and
 slightly re-coloured, a third of them drawn from art that neither the pictures nor the rater were trained on (Twemoji,
@@ -37,7 +37,8 @@ SEED = 71  # the rater's are 0, 1 and 13
 FROM_MORE_ART = 1 / 3
 THROUGH_VAE = 1 / 4
 MEASURED_VIEWS = 2048
-SETTLING, MEASURING = 2**32, 2**33  # beyond the numbers of steps
+SETTLING, MEASURING, DRAWING = 2**32, 2**33, 2**34  # beyond the numbers of steps
+STEPS_PER_DRAWING, POOL = 4, 8
 SETTLING_BATCHES = 16
 
 
@@ -52,14 +53,32 @@ class JuryTrainer:
         self.net = JuryNet(len(CONCEPT_NAMES) + 1 + len(FLAW_NAMES)).to(art.device)
         with torch.no_grad():
             self.net.head.bias[: len(CONCEPT_NAMES)] = -float(np.log(len(CONCEPT_NAMES)))  # one thing among so many
+        self._drawings: dict[int, Batch] = {}
+        self._pooled: Batch = ()
         self.run = Run(list(self.net.parameters()), work / "jury.pt", steps, PEAK_RATE, EMA_DECAY)
 
     def batch(self, number: int) -> Batch:
         """The pictures of step `number` and what they show."""
+        images, targets = self._pool(number // STEPS_PER_DRAWING)
         rng = np.random.default_rng((SEED, number))
+        rows = torch.from_numpy(rng.permutation(len(images))[: self.batch_size]).to(images.device)
+        return to_side(augmented(images[rows].float() / 255, rng)), targets[rows]
+
+    def _pool(self, newest: int) -> Batch:
+        """The pictures of the last POOL drawings, (N, 3, H, W) uint8, and what they show: to draw a picture takes ten
+        times as long as to learn from it, so each is learned from a few times, differently augmented and in other
+        company."""
+        wanted = range(max(0, newest + 1 - POOL), newest + 1)
+        if wanted[-1] not in self._drawings:
+            self._drawings = {number: self._drawings.get(number) or self._drawing(number) for number in wanted}
+            self._pooled = tuple(torch.cat(parts) for parts in zip(*self._drawings.values(), strict=True))
+        return self._pooled
+
+    def _drawing(self, number: int) -> Batch:
+        rng = np.random.default_rng((SEED, DRAWING, number))
         views = draw_views(rng.integers(len(self.art), size=self.batch_size), rng)
-        pixels = augmented(self.draw(views, round(FROM_MORE_ART * len(views))), rng)
-        return to_side(pixels), targets_of(views).to(pixels.device)
+        images = (255 * self.draw(views, round(FROM_MORE_ART * len(views)))).round().byte()
+        return images, targets_of(views).to(images.device)
 
     def loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """How far the answers are from the truth."""
@@ -194,7 +213,7 @@ def main() -> None:
     parser.add_argument("--more-art", type=Path, help="art of other vendors, one picture a concept")
     parser.add_argument("--vae", type=Path, help="an autoencoder that some of the pictures go through")
     parser.add_argument("--work", type=Path, default=Path("data/emoji"))
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=192)
     parser.add_argument("--measured-views", type=int, default=MEASURED_VIEWS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

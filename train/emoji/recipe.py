@@ -68,6 +68,7 @@ def stages(art: Path, jury_art: Path, work: Path, export: Path) -> list[Stage]:
         Stage("scorer", ["train.emoji.scorer", *drawn, *vae, *made], ["vae"]),
         Stage("jury", ["train.emoji.jury", *drawn, *vae, "--more-art", str(jury_art), "--export", "train/judging"],
               ["vae"]),
+        Stage("clean-art", ["train.emoji.drawing.clean_art", "--art", str(art)]),
         *first,
         *adapters("first", ["pairs"], _names(first)),
         *second,

@@ -1,15 +1,16 @@
-/* The page Vote: takes a person through a study, from consent to the way out. It draws into #npo-study and talks to
-   /study, /join_study, /next_ballot, /vote, /undo_vote, /leave_study and /report_fault. An answer is kept in the browser until the
-   server has it; the pair after the one on the screen is always fetched and decoded ahead. */
+/* The page Vote while a study is open (else arena.js): takes a person through it, from consent to the way out. It draws
+   into #npo-study and talks to /study, /join_study, /next_ballot, /vote, /undo_vote, /leave_study and /report_fault. An
+   answer is kept in the browser until the server has it; the pair after the one on the screen is always fetched and
+   decoded ahead. */
 (() => {
+  const { base, button, call, callUntilAnswered, element, link, listen, loadPair, mount: mountStage, notice, panel, play, say, sleep, stage, store, togglePlay } = window.npoStage;
   const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie", ArrowUp: "both_bad", s: "skip", S: "skip" };
   const LABELS = {
     left: ["Left", "←"], right: ["Right", "→"], tie: ["No difference", "↓"], both_bad: ["Both bad", "↑"], skip: ["Skip", "S"],
   };
-  const HOLD_MS = 250;
   const HISTORY = 10;
 
-  let root, study, token, code, current, shownAt, unlocked = false, onKey = () => {};
+  let root, study, token, code, current, shownAt, unlocked = false;
   let history = [];
   let lap = 0; // goes up when what was under way is not to be shown any more
   let sending = Promise.resolve();
@@ -20,90 +21,17 @@
     const id = query.get("PROLIFIC_PID") || query.get("workerId");
     return id ? ":" + id : "";
   };
-  const base = () => location.pathname.replace(/\/vote\/?$/, "/");
-  const store = (key, value) => {
-    try {
-      if (value === undefined) return localStorage.getItem("npo-" + key) || "";
-      localStorage.setItem("npo-" + key, value);
-    } catch { /* a browser that keeps nothing: the person takes part without coming back */ }
-    return "";
-  };
-  const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-
-  async function call(name, ...data) {
-    const answer = await fetch(base() + "gradio_api/run/" + name, {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ data }),
+  async function fetchPair(held) {
+    const told = await callUntilAnswered("next_ballot", token, study.name, held || "");
+    if (told.ballot_id === null) return told;
+    return loadPair(told, ["Left", "Right"], (error) => {
+      call("report_fault", study.name, token, error.message, told.ballot_id).catch(() => {});
     });
-    const told = await answer.json().catch(() => ({}));
-    const refused = answer.status >= 400 && answer.status < 500 && answer.status !== 429; // the rest may be said again
-    if (!answer.ok) throw Object.assign(new Error(told.error || "The server does not answer."), { refused });
-    return told.data[0];
   }
 
-  /* Tries again until the server answers, so that a bad connection loses nothing. */
-  async function callUntilAnswered(name, ...data) {
-    for (let wait = 500; ; wait = Math.min(2 * wait, 15000)) {
-      try {
-        const answer = await call(name, ...data);
-        notice("");
-        return answer;
-      } catch (error) {
-        if (error.refused) throw error;
-        notice("The server cannot be reached at the moment; your answers are kept and will be sent.");
-        await sleep(wait);
-      }
-    }
-  }
-
-  // Elements
-
-  function element(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-      else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
-    }
-    made.append(...children.filter((child) => child !== null));
-    return made;
-  }
-
-  const button = (text, action, attributes = {}) =>
-    element("button", { type: "button", class: "npo-vote-button", onclick: action, ...attributes }, text);
-
-  const link = (text, address, kind = "") => element("a", { class: `npo-vote-button ${kind}`, href: address }, text);
-
-  function notice(text) {
-    const line = root.querySelector("#npo-vote-notice");
-    if (line && line.textContent !== text) line.textContent = text;
-  }
-
-  function say(text) {
-    root.querySelector("#npo-vote-live").textContent = text;
-  }
-
-  /* One screen in the middle: a title, paragraphs, what can be pressed. Enter or space presses the first. */
-  function screen(title, paragraphs, ...buttons) {
+  function screen(...what) {
     current = undefined;
-    const heading = element("h1", { tabindex: "-1" }, title);
-    stage(element("section", { class: "npo-vote-text" }, heading,
-      ...paragraphs.map((text) => (typeof text === "string" ? element("p", {}, text) : text)),
-      element("div", { class: "npo-vote-buttons" }, ...buttons)));
-    onKey = (event) => {
-      const free = event.target === document.body || event.target === heading;
-      if ((event.key === "Enter" || event.key === " ") && free && buttons[0]) {
-        event.preventDefault();
-        buttons[0].click();
-      }
-    };
-    buttons.forEach((each) => each.addEventListener("click", () => { // under way: pressing again would do it twice
-      onKey = () => {};
-      setTimeout(() => buttons.forEach((other) => { other.disabled = true; }));
-    }, { capture: true }));
-    heading.focus({ preventScroll: true });
-  }
-
-  function stage(...content) {
-    root.querySelector("#npo-vote-stage").replaceChildren(...content);
+    window.npoStage.screen(...what);
   }
 
   function progress(number, of) {
@@ -114,98 +42,7 @@
     bar.firstElementChild.style.width = `${(100 * number) / (of || 1)}%`;
   }
 
-  // Media
-
-  /* The element of one side, ready to be seen. Pictures are decoded before, so that showing them takes no time. */
-  async function mediaElement(source, side) {
-    const label = `${side} ${study.modality === "video" ? "clip" : "picture"}`;
-    if (source.startsWith("data:video/")) {
-      const blob = await (await fetch(source)).blob();
-      const clip = element("video", { muted: true, loop: true, playsinline: true, preload: "auto", "aria-label": label });
-      clip.muted = true;
-      await new Promise((ready, failed) => {
-        clip.addEventListener("canplaythrough", ready, { once: true });
-        clip.addEventListener("error", () => failed(new Error("a clip failed to load")), { once: true });
-        clip.src = URL.createObjectURL(blob);
-        clip.load();
-      });
-      return clip;
-    }
-    const picture = element("img", { alt: label, draggable: "false" });
-    picture.src = source;
-    await picture.decode().catch(() => { throw new Error("a picture failed to load"); });
-    return picture;
-  }
-
-  async function fetchPair(held) {
-    const told = await callUntilAnswered("next_ballot", token, study.name, held || "");
-    if (told.ballot_id === null) return told;
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        [told.leftMedia, told.rightMedia] = await Promise.all([mediaElement(told.left, "Left"), mediaElement(told.right, "Right")]);
-        told.left = told.right = null;
-        return told;
-      } catch (error) {
-        call("report_fault", study.name, token, error.message, told.ballot_id).catch(() => {});
-        if (attempt === 2) {
-          told.failed = true;
-          return told;
-        }
-      }
-    }
-  }
-
-  function play(pair, from = 0) {
-    const clips = [pair.leftMedia, pair.rightMedia].filter((clip) => clip.tagName === "VIDEO");
-    for (const clip of clips) clip.currentTime = from;
-    const frame_s = pair.fps ? 1 / pair.fps : undefined;
-    Promise.all(clips.map((clip) => clip.play())).then(() => clips.length && window.npoKeepInStep(clips, frame_s), () => {});
-  }
-
-  function togglePlay(pair) {
-    const clips = [pair.leftMedia, pair.rightMedia].filter((clip) => clip.tagName === "VIDEO");
-    if (!clips.length) return;
-    if (clips[0].paused) play(pair);
-    else clips.forEach((clip) => clip.pause());
-  }
-
   // A ballot
-
-  function panel(pair, side) {
-    const media = side === "left" ? pair.leftMedia : pair.rightMedia;
-    const frame = element("button", {
-      type: "button", class: "npo-vote-panel", "aria-pressed": "false",
-      "aria-label": `${side === "left" ? "Left" : "Right"}: enlarge both at the same place`,
-    }, media);
-    let pressedAt = 0;
-    let wasZoomed = false;
-    const both = () => root.querySelectorAll(".npo-vote-panel");
-    const zoom = (on) => both().forEach((each) => {
-      each.classList.toggle("zoomed", on);
-      each.setAttribute("aria-pressed", String(on));
-    });
-    const follow = (event) => {
-      const box = frame.getBoundingClientRect();
-      const x = (100 * (event.clientX - box.left)) / box.width;
-      const y = (100 * (event.clientY - box.top)) / box.height;
-      both().forEach((each) => {
-        each.style.setProperty("--x", `${Math.min(100, Math.max(0, x))}%`);
-        each.style.setProperty("--y", `${Math.min(100, Math.max(0, y))}%`);
-      });
-    };
-    frame.addEventListener("pointerdown", (event) => {
-      wasZoomed = frame.classList.contains("zoomed");
-      pressedAt = event.timeStamp;
-      follow(event);
-      zoom(true);
-    });
-    frame.addEventListener("pointermove", (event) => frame.classList.contains("zoomed") && follow(event));
-    frame.addEventListener("click", (event) => {
-      if (event.detail === 0) zoom(!frame.classList.contains("zoomed")); // the keyboard: around the middle
-      else zoom(!wasZoomed && event.timeStamp - pressedAt < HOLD_MS);
-    });
-    return frame;
-  }
 
   function show(pair) {
     current = pair;
@@ -226,12 +63,12 @@
       element("h1", { class: "npo-vote-prompt" }, pair.prompt),
       pair.failed
         ? element("p", { class: "npo-message npo-error", role: "alert" }, "These could not be loaded. It is our fault and was noted; please skip this pair.")
-        : element("div", { class: "npo-vote-pair" }, panel(pair, "left"), panel(pair, "right")),
+        : element("div", { class: "npo-vote-pair" }, ...["left", "right"].map((side) => panel(pair[`${side}Media`], `${LABELS[side][0]}: enlarge both at the same place`))),
       element("div", { class: "npo-vote-answers", role: "group", "aria-label": "Which one is better?" }, ...answers, undo),
     );
     if (hadFocus) root.querySelector(`[data-choice=${hadFocus}]`)?.focus({ preventScroll: true });
     say(`${pair.training ? "Practice pair" : `Pair ${total}`}: ${pair.prompt}`);
-    onKey = ballotKey;
+    listen(ballotKey);
     if (!pair.failed) play(pair);
     requestAnimationFrame(() => requestAnimationFrame((time) => {
       shownAt = time;
@@ -443,9 +280,10 @@
     } catch (error) {
       return screen("This study cannot be shown", [error.message], button("Try again", start), link("To the start page", base()));
     }
-    if (study.name) document.title = study.title;
+    if (study.name === null) return window.npoArena(root);
+    document.title = study.title;
     token = store("token" + worker()) || store("token"); // whose it is, the server knows
-    if (study.name && store("agreed" + worker()) === `${study.name} ${study.consent_version}` && token) {
+    if (store("agreed" + worker()) === `${study.name} ${study.consent_version}` && token) {
       return join().catch((error) => screen("You cannot take part now", [error.message], button("Try again", start)));
     }
     if (study.closed) {
@@ -455,30 +293,11 @@
     return consent();
   }
 
-  /* What lies behind the full-screen stage can be neither seen nor reached with the Tab key. */
-  function hideTheRest() {
-    for (let each = root; each !== document.body; each = each.parentElement) {
-      for (const sibling of each.parentElement.children) {
-        if (sibling !== each && !["SCRIPT", "STYLE"].includes(sibling.tagName)) sibling.inert = true;
-      }
-    }
-  }
-
   function mount(found) {
     root = found;
-    hideTheRest();
-    root.replaceChildren(
-      element("header", { class: "npo-vote-top" },
-        element("div", { id: "npo-vote-progress", class: "npo-progress", role: "progressbar", "aria-label": "Pairs answered", "aria-valuemin": "0", hidden: true }, element("span")),
-        button("Leave", leave, { id: "npo-vote-leave", class: "npo-vote-button npo-quiet", hidden: true, "aria-label": "Leave the study" })),
-      element("main", { id: "npo-vote-stage" }),
-      element("p", { id: "npo-vote-notice", role: "status" }),
-      element("p", { id: "npo-vote-live", class: "npo-hidden", "aria-live": "polite" }),
-    );
-    document.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-      onKey(event);
-    });
+    mountStage(root,
+      element("div", { id: "npo-vote-progress", class: "npo-progress", role: "progressbar", "aria-label": "Pairs answered", "aria-valuemin": "0", hidden: true }, element("span")),
+      button("Leave", leave, { id: "npo-vote-leave", class: "npo-vote-button npo-quiet", hidden: true, "aria-label": "Leave the study" }));
     start();
   }
 

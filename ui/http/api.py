@@ -22,19 +22,23 @@ import gradio as gr
 from collection.statistics.report import as_json
 from collection.types import CHOICES
 from npo_core.catalog.adapter_files import Role
+from npo_core.variants import VARIANTS
 from service.arena.ballot_ids import PANELS, STUDY, BallotId, read_ballot_id
 from service.arena.compare import CompareService
 from service.arena.picks import Pick
+from service.arena.pool import BlindPair
 from service.errors import INPUT_ERRORS, InputError
 from service.generation.adapters_in_use import NEWEST
 from service.generation.low_priority import start_apart
 from service.operations.metrics import counting_refusals
 from service.services import Services
+from service.training.new_picks import WANTED_PICKS
 from ui.components import request_from_form
 from ui.components.html import data_uri, one_line
 from ui.http.arguments import Endpoint, checked
 
 WORDS_FOR_NO_DIFFERENCE = "tie"
+AGREEMENT_FROM = 10  # picks: before, it says nothing
 
 
 class Api:
@@ -107,10 +111,25 @@ class Api:
             "participant_id": who,
             "ballot_id": str(pair.ballot_id),
             "choices": list(CHOICES),
-            "prompt": pair.prompt,
-            "left": data_uri(pair.left, pair.media_type),
-            "right": data_uri(pair.right, pair.media_type),
+            **_shown(pair),
         }
+
+    def arena(self, participant_id: str = "", held: str = "") -> dict[str, Any]:
+        """A pair of the pool to vote on with /vote, other than the ballot `held` (for those who fetch ahead), and how
+        far this person is: picks, how many picks of everybody are missing until the negative model is retrained, and
+        after ten the agreement with everybody. ballot_id null while there is no pair left; `labels` are all names."""
+        who = self._services.visitors.named(participant_id)
+        pair = self._services.pool.offer(who, read_ballot_id(held) if held else None)
+        own = self._services.store.own_picks(who)
+        told = {
+            "participant_id": who,
+            "ballot_id": None,
+            "picks": own.picks,
+            "missing": max(0, WANTED_PICKS - self._services.decided_picks()["image"]),
+            "agreement": {"agreeing": own.agreeing, "shared": own.shared} if own.picks >= AGREEMENT_FROM else None,
+            "labels": {variant.name: variant.label for variant in VARIANTS.values()},
+        }
+        return told if pair is None else told | _shown(pair) | {"ballot_id": str(pair.ballot_id), "fps": pair.fps}
 
     def vote(
         self,
@@ -131,7 +150,7 @@ class Api:
             return _vote_on_panels(self._services.compare, asked, choice, participant_id, worst)
         if worst:
             raise InputError(f"A worst panel, {worst!r}, was given for a ballot of two; leave it out.")
-        reveal = self._services.pool.vote(asked, participant_id, choice)
+        reveal = self._services.pool.vote(asked, participant_id, choice, response_time_s)
         return {
             "ballot_id": ballot_id,
             "choice": reveal.choice,
@@ -243,6 +262,14 @@ class Api:
         }
 
 
+def _shown(pair: BlindPair) -> dict[str, Any]:
+    return {
+        "prompt": pair.prompt,
+        "left": data_uri(pair.left, pair.media_type),
+        "right": data_uri(pair.right, pair.media_type),
+    }
+
+
 def _vote_on_panels(
     compare: CompareService, ballot_id: BallotId, choice: str, participant_id: str, worst: str
 ) -> dict[str, Any]:
@@ -267,6 +294,7 @@ def endpoints(services: Services) -> dict[str, Endpoint]:
         for endpoint in (
             api.generate,
             api.next_ballot,
+            api.arena,
             api.vote,
             api.undo_vote,
             api.results,

@@ -56,7 +56,7 @@ def add_endpoints(app: FastAPI, services: Services) -> frozenset[str]:
 
 def _only_reads(name: str, arguments: list[Any]) -> bool:
     """Whether anybody may ask for this without end: the results, a study, a first ballot."""
-    return name in ("results", "study") or (name == "next_ballot" and not any(arguments[:1]))
+    return name in ("results", "study") or (name in ("next_ballot", "arena") and not any(arguments[:1]))
 
 
 def _answer(known: Mapping[str, Endpoint], name: str, arguments: list[Any]) -> JSONResponse:

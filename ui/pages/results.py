@@ -14,6 +14,7 @@ from collection.statistics.summary import Summary
 from collection.types import StudyProgress
 from service.errors import INPUT_ERRORS
 from service.services import Services
+from service.training.new_picks import WANTED_PICKS
 from ui.components.charts import ratings_chart, tiles, win_rate_chart
 from ui.components.family_menu import results_links
 from ui.components.html import header, heading, message, plural
@@ -22,7 +23,6 @@ from ui.pages.study_results import cards
 TITLE = "Results"
 REFRESH_S = 10.0
 ALL_VOTES: Final = ("All votes", "")
-WANTED_PICKS = 20  # what train.npo asks for unless told otherwise
 MODALITY_TITLES: Final = {"image": "Pictures", "video": "Clips", "text": "Texts"}
 
 logger = logging.getLogger(__name__)
@@ -80,16 +80,7 @@ def _draw(services: Services, study: str) -> str:
     summaries = {"": services.results(study)} if study else services.results_by_modality()
     progress = services.store.study_progress(study) if study else []
     content = _content(services, summaries or {"": services.results()}, progress)
-    return content + _training(decided_picks(services))
-
-
-def decided_picks(services: Services) -> dict[str, int]:
-    """Modality -> picks that a training on it can use: one on clips takes none on pictures, and the other way round."""
-    family = services.family
-    return {
-        modality: sum(count.wins_a + count.wins_b for count in services.store.vote_counts(family.name, modality))
-        for modality in family.modalities
-    }
+    return content + _training(services.decided_picks())
 
 
 def _content(services: Services, summaries: Mapping[str, Summary], progress: Sequence[StudyProgress]) -> str:

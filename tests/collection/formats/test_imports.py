@@ -276,6 +276,13 @@ def test_postgresql_takes_what_sqlite_takes(
     assert len(server.counts()) == 2, "names that differ only behind their 64th character are two"
 
 
+def test_reversed_pairs_are_not_taken_for_votes(collection: Commands, tmp_path: Path) -> None:
+    collection("import", write_pairs(tmp_path / "rows.parquet", [pair(0)]))
+    collection("export", "--format", "npo", "--out", tmp_path / "reversed.parquet")
+    with pytest.raises(AssertionError, match="holds reversed pairs"):
+        collection("import", tmp_path / "reversed.parquet")
+
+
 def test_nobody_is_asked_about_pictures_whose_noise_is_not_known(
     collection: Commands, elsewhere: Callable[[str], Commands], tmp_path: Path
 ) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from npo_core.catalog.scenes import Words
@@ -125,6 +128,30 @@ def test_a_resumed_training_ends_with_the_same_jury_and_evaluation_reads_it(tmp_
     assert findings.concepts.shape == (2, len(CONCEPT_NAMES))
     assert findings.clean.shape == (2,)
     assert findings.flaws.shape == (2, len(FLAW_NAMES))
+
+
+def test_each_picture_is_drawn_once_and_learned_from_a_few_times_in_changing_company(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    drawn: list[int] = []
+    drawing = made._drawing
+
+    def counted(number: int) -> Any:
+        drawn.append(number)
+        return drawing(number)
+
+    made._drawing = counted  # type: ignore[method-assign]
+    batches = [made.batch(number) for number in range(8)]
+    assert drawn == [0, 1], "eight steps need two drawings"
+    assert not torch.equal(batches[4][0], batches[5][0])
+    resumed = trainer(tmp_path).batch(7)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(batches[7], resumed, strict=True))
+
+
+def test_a_jury_of_another_architecture_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    labels = json.dumps({"concepts": ["cat"], "flaws": []})
+    save_file({"head.bias": torch.zeros(2)}, tmp_path / "jury.safetensors", {"labels": labels})
+    with pytest.raises(InputError, match="of another architecture than today's; train it again"):
+        load_jury(tmp_path / "jury.safetensors")
 
 
 def test_where_there_is_no_jury_one_sentence_says_how_to_train_one(tmp_path: Path) -> None:

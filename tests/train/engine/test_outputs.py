@@ -29,7 +29,6 @@ from train.engine.validation import PictureGrid
 from train.network.policy import encode_prompts
 from train.pairs.pairs import reverse_pairs
 
-
 GAP_PX = 4  # around the pictures of a grid
 
 

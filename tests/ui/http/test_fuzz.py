@@ -27,7 +27,7 @@ from tests.ui.serving import serving
 from tests.ui.voting import fill_study
 
 ENDPOINTS = (
-    *("generate", "next_ballot", "vote", "results"),
+    *("generate", "next_ballot", "arena", "vote", "results"),
     *("undo_vote", "study", "join_study", "leave_study", "report_fault", "elsewhere"),
 )
 FEW, MANY = 8, 1000

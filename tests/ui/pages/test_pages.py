@@ -37,6 +37,7 @@ def test_only_the_named_endpoints_are_public(services: Services) -> None:
     assert public == {
         "generate",
         "next_ballot",
+        "arena",
         "vote",
         "undo_vote",
         "results",

@@ -25,7 +25,8 @@ from ui.pages import results
 @pytest.fixture
 def voted(services: Services) -> Services:
     """A study of three people who prefer what comes last in the alphabet."""
-    return vote_in_a_study(services)
+    vote_in_a_study(services).store.close_study("pilot")
+    return services
 
 
 def vote_in_a_study(services: Services, modality: str = "image") -> Services:
@@ -42,8 +43,7 @@ def vote_in_a_study(services: Services, modality: str = "image") -> Services:
     return services
 
 
-def test_a_closed_study_is_offered_and_told_apart_from_the_other_votes(voted: Services) -> None:
-    voted.store.close_study("pilot")
+def test_a_study_is_offered_and_told_apart_from_the_other_votes(voted: Services) -> None:
     offered = results.offer_studies(voted)
     assert offered["choices"] == [("All votes", ""), ("pilot", "pilot")]
     html = results.render(voted, "pilot")
@@ -59,15 +59,17 @@ def test_a_closed_study_is_offered_and_told_apart_from_the_other_votes(voted: Se
     assert "need 1 more vote." in html, "nine are too few for advice"
 
 
-def test_an_open_study_is_not_told_of_and_a_closed_one_shows_its_pictures(voted: Services) -> None:
-    assert results.offer_studies(voted)["choices"] == [("All votes", "")]
-    told = results.render(voted, "pilot")
-    assert "is open; its results can be read here when it is closed" in told
-    assert "Win matrix" not in told + results.render(voted)
-    voted.store.close_study("pilot")
-    html = results.render(voted, "pilot")
+def test_pictures_and_rates_are_shown_once_the_study_is_closed_and_not_before(services: Services) -> None:
+    vote_in_a_study(services)
+    assert results.offer_studies(services)["choices"] == [("All votes", "")]
+    for html in (results.render(services, "pilot"), results.render(services)):
+        assert "data:image" not in html
+        assert "Win matrix" not in html
+    services.store.close_study("pilot")
+    html = results.render(services, "pilot")
     gallery = html[html.index("Best and worst prompts") : html.index("Over time")]
     assert gallery.count("data:image/png") >= 6
+    assert "are not shown" not in gallery
 
 
 @pytest.mark.needs("chromium")
@@ -83,7 +85,6 @@ def test_clips_of_a_closed_study_play_from_addresses_of_their_own(
     assert html.count("data-clip=") >= 6
     with serving(services) as address, browsing() as page:
         page.goto(f"{address}results")
-        page.locator("#npo-which label", has_text="pilot").click()
         page.wait_for_selector(".npo-gallery video")
         videos = "[...document.querySelectorAll('.npo-gallery video')]"
         assert page.evaluate(f"{videos}.length") == html.count("data-clip=")
@@ -99,7 +100,6 @@ def test_downloads_are_whole_files(voted: Services) -> None:
     summary = summarise(voted.store, study="pilot")
     for svg in (strengths_svg(summary), win_rates_svg(summary), votes_svg(summary.by_hour), votes_svg({})):
         assert ElementTree.fromstring(svg).tag.endswith("svg")
-    voted.store.close_study("pilot")
     html = results.render(voted, "pilot")
     assert re.findall(r'download="([^"]+)"', html) == [
         "strengths.svg",
