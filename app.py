@@ -12,7 +12,7 @@ the port is taken. SIGTERM and Ctrl-C let what runs be finished. service/arena/l
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 with suppress(ImportError):
     import spaces  # noqa: F401  # only there on a ZeroGPU Space, where it has to come before torch
@@ -23,12 +23,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import gradio as gr
+from gradio.routes import App
 
 from collection.database.connection import DEFAULT_DATA_DIR, DEFAULT_URL
 from npo_core.catalog.custom_families import add_families
@@ -100,6 +101,19 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
+@contextmanager
+def server_at_launch() -> Iterator[None]:
+    """gradio sets a web server up whenever a gr.Blocks is closed, sixteen times for these pages, and a last one at the
+    launch. Within this context it does not: that was a third of the time until the first page."""
+    made = App.create_app
+    App.create_app = staticmethod(lambda *arguments, **named: None)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        App.create_app = staticmethod(made)  # type: ignore[method-assign]
+
+
+@server_at_launch()
 def build_app(services: Services) -> gr.Blocks:
     """All pages and the API in one gradio app. Every family that can be chosen has pages of its own."""
     pages = {path: build(services) for path, (_, build) in PAGES.items()}

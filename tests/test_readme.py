@@ -115,3 +115,13 @@ def test_the_page_on_training_links_to_files_that_exist_and_names_flags_that_exi
     answers = "".join(help_of(*command) for command in commands)
     others = {"--num_processes", "--multi_gpu", "--config_file", "--help"}  # of accelerate, and everybody's
     assert [flag for flag in set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page)) - others if flag not in answers] == []
+
+
+def test_the_house_is_told_on_one_screen_with_links_that_lead_somewhere() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= 60
+    links = re.findall(r"\]\(([^)#]+)\)", page)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
+    assert [name for name in packages if name not in page] == []

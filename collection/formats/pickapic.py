@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from collection.database.people import user_number
 from collection.errors import InputError
 from collection.files import replacing
+from collection.formats.tables import UNREADABLE, reason_of
 from collection.media.stores import Media
 from collection.types import ExportedVote
 from collection.votes.which_count import counts
@@ -194,13 +195,13 @@ def _frames(clip: bytes) -> list[bytes]:
     return encoded
 
 
-def rows_of(file: Path) -> Iterator[Row]:
-    """The rows of a Parquet file with these columns; InputError for any other."""
+def rows_of(file: Path, columns: list[str] | None = None) -> Iterator[Row]:
+    """The rows of a Parquet file with these columns, or so many of them; InputError for any other."""
     table = opened(file)
     try:
-        for batch in table.iter_batches(batch_size=ROWS_PER_GROUP):
+        for batch in table.iter_batches(ROWS_PER_GROUP, columns=columns):
             yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _unreadable(file, error) from None
 
 
@@ -208,7 +209,7 @@ def opened(file: Path) -> pq.ParquetFile:
     """The table in a file, if it has these columns; InputError for any other."""
     try:
         table = pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _unreadable(file, error) from None
     missing = [name for name in PICK_A_PIC_COLUMNS if name not in (*table.schema_arrow.names, "__index_level_0__")]
     if missing:
@@ -217,7 +218,7 @@ def opened(file: Path) -> pq.ParquetFile:
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError(f"{file} cannot be read as Parquet ({error}); give a file with Pick-a-Pic's columns.")
+    return InputError(f"{file} cannot be read as Parquet ({reason_of(error)}); give a file with Pick-a-Pic's columns.")
 
 
 def _stable_int(text: str) -> int:

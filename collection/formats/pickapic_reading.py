@@ -11,7 +11,7 @@ from collection.account import said
 from collection.database.people import PICK_A_PIC
 from collection.errors import InputError
 from collection.formats.foreign import Importable, LeftOut, UnusableError, comparison_of, digest, fitted, made_elsewhere
-from collection.formats.pickapic import FRAME_MARK, MARK, REVERSED, ROWS_PER_GROUP, Row, opened, rows_of
+from collection.formats.pickapic import FRAME_MARK, MARK, REVERSED, Row, opened, rows_of
 from collection.types import Choice, Generation, StoredBallot, StoredVote
 
 UNKNOWN_FAMILY: Final = "pickapic"
@@ -52,8 +52,7 @@ def _is_ours(files: Sequence[Path]) -> bool:
     if all(marks):
         return True
     columns = ["model_0", "model_1", "image_0_url", "image_1_url"]
-    batches = (batch for table in tables for batch in table.iter_batches(ROWS_PER_GROUP, columns=columns))
-    return all(_may_be_ours(row) for batch in batches for row in batch.to_pylist())
+    return all(_may_be_ours(row) for file in files for row in rows_of(file, columns))
 
 
 def _may_be_ours(row: Row) -> bool:

@@ -21,6 +21,7 @@ SUFFIXES: Final = (".parquet", ".arrow", ".feather")
 ROWS_AT_ONCE: Final = 200
 STREAM_START: Final = b"\xff\xff\xff\xff"  # of an Arrow stream, which has no name of its own
 DEFAULT_SPLIT: Final = "train"  # what files that name no split are, to `datasets` too
+UNREADABLE: Final = (OSError, ValueError, OverflowError, pa.ArrowException)  # what Arrow raises for broken files
 NO_PICTURE, NO_PICTURE_FILE = "unreadable picture", "picture file not found"
 
 _SHARD: Final = re.compile(r"[-_.]\d+(-of-\d+.*)?$")  # train-00000-of-00001-3ff0a8.parquet, train_0.parquet
@@ -69,16 +70,21 @@ def table_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[R
             for row in batch.to_pylist():
                 yield {name: said(value) for name, value in row.items()}
                 number += 1
-    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    except UNREADABLE as error:
         raise InputError(
-            f"{path} cannot be read as Parquet or Arrow after row {number} ({reason}); download or write it again."
+            f"{path} cannot be read as Parquet or Arrow after row {number} ({reason_of(error)}); download or write it "
+            "again."
         ) from None
 
 
 def table_columns(path: Path) -> list[str]:
     """The names of the columns, of a table with any row; InputError as for the rows."""
     return list(next(table_rows(path), {}))
+
+
+def reason_of(error: Exception) -> str:
+    """Why, in one line: Arrow tells its whole story."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def is_table(path: Path) -> bool:

@@ -84,10 +84,7 @@ class Studies(StudyPools, StudyQuality):
                 raise InputError(f"The study {study!r} has all its {plan.max_participants} participants; thank you.")
             if participant_id is None:
                 admit()
-                person = ParticipantRow(id=new_id())
-                session.add(person)
-                session.flush()
-                participant_id = person.id
+                participant_id = _newcomer(session)
             require_participant(session, participant_id)
             enrolled = EnrolmentRow(
                 study=study,
@@ -215,6 +212,14 @@ class Studies(StudyPools, StudyQuality):
             )
 
     # Quality
+
+
+def _newcomer(session: Session) -> str:
+    """The id of a participant written down now."""
+    person = ParticipantRow(id=new_id())
+    session.add(person)
+    session.flush()
+    return person.id
 
 
 def _enrolment_of(session: Session, study: str, participant_id: str | None) -> EnrolmentRow | None:

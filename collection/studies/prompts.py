@@ -88,8 +88,11 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, Prompt]]:
         wanted = [name for name in file.schema_arrow.names if name.lower() in (*PROMPT_NAMES, CATEGORY_NAME)]
         rows = (row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist())
         yield from ((number, _of_row(row, path)) for number, row in enumerate(rows, start=1))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"The prompts {path} cannot be read as Parquet ({error}); give another file.") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(f"The prompts {path} cannot be read as Parquet ({reason}); give another file.") from None
 
 
 READERS: Final = {

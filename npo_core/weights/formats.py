@@ -162,11 +162,12 @@ def _assemble(file: Path, layer: str, part: Mapping[str, Tensor], config: Mappin
         if part["alpha"].numel() != 1:
             raise InputError(f"{file} is damaged: alpha of {layer} is not one number; export or train it again.")
         return LowRankLayer(a, b, part["alpha"].item() / rank)
-    alpha = config.get("lora_alpha", rank)
-    for pattern, value in _table(config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", layer):  # as PEFT matches it
-            alpha = value
-            break
+    try:
+        patterns = _table(config.get("alpha_pattern") or {}).items()
+        own = (value for pattern, value in patterns if re.match(rf"(.*\.)?({pattern})$", layer))  # as PEFT does
+        alpha = next(own, config.get("lora_alpha", rank))
+    except (ValueError, re.error) as error:
+        raise InputError(f"{file} has an alpha_pattern that cannot be read ({error}); correct it.") from None
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise InputError(f"{file} has the lora_alpha {alpha!r} for {layer} in its configuration; give a number there.")
     return LowRankLayer(a, b, alpha / (rank**0.5 if config.get("use_rslora") else rank))

@@ -73,7 +73,9 @@ def test_prompt_files(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
     rows: list[Any] = [{"prompt": text, "category": f"c{number}"} for number, text in enumerate(TEXTS)]
     mutated = rng.random() < 0.7
-    text = dumped(values(rows, rng) if mutated else rows, rng) if rng.random() < 0.6 else "\n".join(TEXTS)
+    changed = values(rows, rng) if mutated else rows
+    entries = changed if isinstance(changed, list) else [changed]
+    text = dumped(entries, rng) if rng.random() < 0.6 else "\n".join(TEXTS)
     encoding = rng.randrange(len(ENCODINGS))
     content = ENCODINGS[encoding](text)
     cut = rng.random() < 0.4

@@ -70,3 +70,28 @@ def test_the_command_installs_what_is_missing_and_only_ci_insists(
     assert needs.main() == (2 if ci else 0)
     assert gone in asked[0]
     assert "Something is not installed; `apt-get install something` brings it." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("root", "expected"),
+    [
+        ([], ["sh -c", "playwright install"]),
+        (["sudo", "-n"], ["sudo -n sh -c", "playwright install"]),
+        (None, ["playwright install"]),
+    ],
+)
+def test_packages_are_installed_where_that_is_allowed_and_a_browser_is_to_be_had_without(
+    root: list[str] | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is found afterwards, so that the second way is tried after the first."""
+    commands: list[str] = []
+    nowhere = needs.Program("Chromium", "chromium", lambda: None)
+    monkeypatch.setitem(PROGRAMS, "chromium", nowhere)
+    monkeypatch.setattr(needs, "_as_root", lambda: root)
+    monkeypatch.setattr(needs.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(needs.subprocess, "run", lambda command, **settings: commands.append(" ".join(command)))
+    needs.install([nowhere])
+    assert len(commands) == len(expected)
+    for command, part in zip(commands, expected, strict=True):
+        assert part in command
+    assert all(command.endswith("chromium") for command in commands)

@@ -130,6 +130,12 @@ class JuryScorer:
         named = [things[row, self._jury.named(prompt)].sum() for row, prompt in enumerate(prompts)]
         return (clean + torch.stack(named)).numpy()
 
+    def score_pixels(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The same of pixels (B, 3, H, W) in [-1, 1], with gradients to them; the jury goes where they are."""
+        logs = functional.logsigmoid(self._jury.net.to(pixels.device)(to_side(pixels / 2 + 0.5)))
+        named = [logs[row, self._jury.named(prompt)].sum() for row, prompt in enumerate(prompts)]
+        return logs[:, len(self._jury.words.concepts)] + torch.stack(named)
+
 
 def to_pixels(images: Sequence[Image.Image]) -> Tensor:
     """(B, 3, H, W) in [0, 1] of pictures of one size."""
@@ -146,8 +152,8 @@ def load_jury(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Jury:
         labels = json.loads(file.metadata()["labels"])
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
     net = JuryNet(len(state["head.bias"]))
-    kept = {name: value.shape for name, value in net.state_dict().items() if value.is_floating_point()}
-    if kept != {name: value.shape for name, value in state.items()}:
+    own = {name: value.shape for name, value in net.state_dict().items() if value.is_floating_point()}
+    if own != {name: value.shape for name, value in state.items() if value.ndim}:  # a count has no dimension
         raise InputError(f"The jury at {path} is of another architecture than today's; train it again.")
     net.load_state_dict(state, strict=False)  # the counters of batches are not kept
     words = Words(**{name: tuple(labels[name]) for name in WORDS})

@@ -124,7 +124,7 @@ def test_exports_have_no_id_in_them(store: Store, tmp_path: Path) -> None:
     people = two_people(store)
     for format in EXPORTERS:
         path = export(store, format, tmp_path / format)
-        for file in path.rglob("*") if path.is_dir() else [path]:
+        for file in [each for each in (path, *path.rglob("*")) if each.is_file()]:
             assert not [person for person in people if person.encode() in file.read_bytes()]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from npo_core.catalog import families
@@ -199,7 +200,9 @@ def test_the_command_measures_every_contender_and_writes_both_files(
     ready: list[str], family: ModelFamily, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = f"--rival-negative other={family.negative}@1/0.5 --longer-aligned {family.aligned} --rescales 0 "
-    more += f"--alphas 1 --betas 0.4,1 --json {tmp_path}/out.json --markdown {tmp_path}/out.md"
+    more += (
+        f"--alphas 1 --betas 0.4,1 --json {tmp_path}/out.json --markdown {tmp_path}/out.md --grid {tmp_path}/grid.png"
+    )
     assert evaluate.main([*ready, *more.split()]) == 0
     report = json.loads((tmp_path / "out.json").read_text())
     everybody = [*CONTENDERS, "aligned_longer", "other", "shipped"]
@@ -211,6 +214,9 @@ def test_the_command_measures_every_contender_and_writes_both_files(
         row for row in report["comparisons"] if (row["contender"], row["against"]) == ("aligned_longer", "aligned")
     )
     assert same[RATER]["difference"] == pytest.approx(0, abs=1e-4), "the same LoRA under another name"
+    grid = Image.open(tmp_path / "grid.png")
+    assert grid.size[0] == len(everybody) * 68 + 4, "one column each, two prompts with two seeds each"
+    assert grid.size[1] > 4 * 68
     text = (tmp_path / "out.md").read_text()
     assert "| aligned + NPO, as shipped |" in text
     assert text in capsys.readouterr().out
