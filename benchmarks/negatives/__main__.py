@@ -17,12 +17,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.negatives.rivals import RIVALS, Bench, protocol_flags
-from benchmarks.negatives.teachers import JuryAsTeacher
 from npo_core.catalog.families import get_family
 from npo_core.console import exit_status, hush_libraries
 from npo_core.errors import InputError
 from train.emoji.adapters import read_pairs
-from train.judging.jury import load_jury
 from train.judging.scorers import load_scorer
 
 
@@ -35,7 +33,7 @@ def train(options: argparse.Namespace) -> None:
     pairs = read_pairs([options.pairs], options.margin, options.pairs_per_prompt)
     if not pairs:
         raise InputError(f"There are no pairs in {options.pairs}; draw some (see --help).")
-    scorer = JuryAsTeacher(load_jury()) if options.teacher == "jury" else load_scorer("emoji", family)
+    scorer = load_scorer(options.scorer, family)
     bench = Bench(family, options.out, options.seconds, pairs, on_policy, scorer, settings)
     for name in _wanted(options.only, on_policy is not None):
         bench.train(name)
@@ -62,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = training.add_argument
     add("--pairs", type=Path, default=Path("data/emoji/pairs"), help="(%(default)s)")
     add("--on-policy", type=Path, default=Path("data/emoji/on_policy"), help="(%(default)s)")
-    add("--teacher", choices=("rater", "jury"), default="rater", help="whose gradient the reward is (%(default)s)")
+    add("--scorer", choices=("emoji", "jury"), default="emoji", help="who ordered the pairs; the reward (%(default)s)")
     add("--margin", type=float, default=0.5, help="least difference of scores in a pair (%(default)s)")
     add("--pairs-per-prompt", type=int, default=2, help="best against worst, second against second worst (%(default)s)")
     add("--seconds", type=float, default=120.0, help="that each is trained (%(default)s)")

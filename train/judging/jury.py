@@ -130,6 +130,12 @@ class JuryScorer:
         named = [things[row, self._jury.named(prompt)].sum() for row, prompt in enumerate(prompts)]
         return (clean + torch.stack(named)).numpy()
 
+    def score_pixels(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The same of pixels (B, 3, H, W) in [-1, 1], with gradients to them; the jury goes where they are."""
+        logs = functional.logsigmoid(self._jury.net.to(pixels.device)(to_side(pixels / 2 + 0.5)))
+        named = [logs[row, self._jury.named(prompt)].sum() for row, prompt in enumerate(prompts)]
+        return logs[:, len(self._jury.words.concepts)] + torch.stack(named)
+
 
 def to_pixels(images: Sequence[Image.Image]) -> Tensor:
     """(B, 3, H, W) in [0, 1] of pictures of one size."""

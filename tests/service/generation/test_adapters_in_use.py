@@ -17,7 +17,7 @@ from tests.service.helpers import REQUEST, make_services, register
 def pictures(services: Services, **versions: str) -> dict[str, bytes]:
     """variant -> PNG bytes of REQUEST with the chosen versions."""
     who = services.visitors.named(None)
-    view: ComparisonView = services.compare.compare(REQUEST, who, versions)  # type: ignore[arg-type]
+    view: ComparisonView = services.compare.compare(REQUEST, who, versions, own_seed=True)  # type: ignore[arg-type]
     revealed = services.compare.vote(view.comparison_id, who, Pick("A"))
     return {panel.variant: panel.media for panel in revealed.panels}
 
@@ -97,7 +97,7 @@ def test_versions_of_another_family_are_not_offered(
 
 def _last_comparison(services: Services) -> str:
     """The comparison whose pictures were stored last."""
-    pairs = services.store.preference_pairs("tiny").pairs
+    pairs = services.store.preference_pairs("tiny", blind_only=False).pairs
     vote = pairs[-1].vote_id
     found = [exported for exported in services.store.exported_votes() if exported.vote.id == vote]
     return found[0].left.comparison_id

@@ -117,6 +117,7 @@ def test_twenty_picks_by_touch_on_a_phone(served: tuple[Services, str]) -> None:
         judge.assert_no_repeats()
         boxes = [panel.bounding_box() for panel in page.locator(".npo-vote-panel").all()]
         assert all(box and box["width"] > 230 for box in boxes)
+        _assert_no_button_sits_lower(page)
         tie = page.locator("[data-choice=tie]").bounding_box()
         assert tie is not None
         assert max(box["y"] + box["height"] for box in boxes if box) < tie["y"] < 844 - tie["height"]
@@ -129,6 +130,19 @@ def test_twenty_picks_by_touch_on_a_phone(served: tuple[Services, str]) -> None:
         page.wait_for_function(READY, arg=judge.shown)
         chromium.close()
     assert services.pool.running_low.is_set()
+
+
+def _assert_no_button_sits_lower(page: Page) -> None:
+    """gradio sets the last child of a page's HTML apart."""
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_timeout(500)
+    lines = page.evaluate(
+        "[...document.querySelectorAll('[data-choice]')].map((each) => each.getBoundingClientRect())"
+        ".map((box) => `${box.top} to ${box.bottom}`)"
+    )
+    assert len(lines) == 3
+    assert len(set(lines)) == 1, lines
+    page.set_viewport_size(PHONE["viewport"])  # type: ignore[arg-type]
 
 
 def test_who_voted_on_compare_is_not_asked_again_and_agreement_is_told(served: tuple[Services, str]) -> None:

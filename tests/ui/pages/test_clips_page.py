@@ -60,13 +60,14 @@ def test_a_pick_on_clips_is_a_vote_with_modality_video(services: Services) -> No
     screen = handlers.vote(services, first.participant, last.comparison_id, "B", NO_WORST)
     assert all(label in screen.stage for label in ("Base", "Aligned", "Aligned + NPO"))
     assert "npo-badge-best" in screen.stage
-    assert sum(count.total for count in services.store.vote_counts(modality="video")) == 2
-    assert sum(count.total for count in services.store.vote_counts(modality="image")) == 0
+    assert sum(count.total for count in services.store.vote_counts(modality="video", blind_only=False)) == 2
+    assert sum(count.total for count in services.store.vote_counts(modality="image", blind_only=False)) == 0
     stored = services.store.comparison(last.comparison_id)
     assert {(made.modality, made.frames, made.fps, made.media_type) for made in stored} == {
         ("video", 3, 6.0, "video/mp4")
     }
-    (pair, _) = services.store.preference_pairs("tiny", modality="video").pairs
+    assert services.store.vote_counts(modality="video") == [], "with a length of our own it is the workbench"
+    (pair, _) = services.store.preference_pairs("tiny", modality="video", blind_only=False).pairs
     assert pair.preferred_latents.shape == (3, 4, 8, 8)
 
 

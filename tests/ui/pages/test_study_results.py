@@ -85,6 +85,7 @@ def test_clips_of_a_closed_study_play_from_addresses_of_their_own(
     assert html.count("data-clip=") >= 6
     with serving(services) as address, browsing() as page:
         page.goto(f"{address}results")
+        page.locator("#npo-which label", has_text="pilot").click()
         page.wait_for_selector(".npo-gallery video")
         videos = "[...document.querySelectorAll('.npo-gallery video')]"
         assert page.evaluate(f"{videos}.length") == html.count("data-clip=")

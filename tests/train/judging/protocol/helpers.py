@@ -34,6 +34,6 @@ def random_jury(folder: Path) -> Path:
     net = JuryNet(len(CONCEPTS) + 1 + len(FLAWS))
     file = folder / "jury.safetensors"
     labels = {**{name: [] for name in WORDS}, "concepts": CONCEPTS, "flaws": FLAWS}
-    state = {name: value.contiguous() for name, value in net.state_dict().items()}
+    state = {name: value.contiguous() for name, value in net.state_dict().items() if value.is_floating_point()}
     save_file(state, file, {"labels": json.dumps(labels)})
     return file
