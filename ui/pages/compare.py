@@ -39,7 +39,8 @@ def build(services: Services) -> gr.Blocks:
             heading(
                 "Which one is best?",
                 "Three models paint your prompt from the same noise, in hidden order. Pick the one you like; "
-                "picks retrain the model that says what to avoid.",
+                "picks retrain the model that says what to avoid. Others may be asked about what is made here, prompt "
+                "included, without a name.",
             )
         )
         if services.notice:
