@@ -155,6 +155,7 @@ def test_an_adapter_may_touch_layers_that_the_other_does_not() -> None:
 
 
 def test_the_frames_of_a_clip_all_run_through_the_mix_of_their_row() -> None:
+    torch.manual_seed(0)
     motion = MotionAdapter(
         block_out_channels=(16, 32), motion_layers_per_block=1, motion_num_attention_heads=2, motion_norm_num_groups=4
     )

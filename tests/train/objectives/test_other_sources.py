@@ -254,7 +254,7 @@ def test_how_close_is_too_close_to_call_depends_on_the_scorer(
     ("arguments", "sentence"),
     [
         ("--reward brightness", "give --prompts FILE"),
-        ("--reward magic --prompts PROMPTS", "Unknown scorer 'magic'; choose from emoji, pickscore"),
+        ("--reward magic --prompts PROMPTS", "Unknown scorer 'magic'; choose from emoji, jury, pickscore"),
         ("--reward emoji --prompts PROMPTS", "has no scorer"),
         ("--reward brightness --prompts /nowhere.txt", "cannot be read"),
         ("--reward hpsv2 --prompts PROMPTS", "needs the package hpsv2"),

@@ -82,7 +82,7 @@ def test_a_mistake_is_one_sentence_on_the_page_and_the_button_works_again(
 def test_a_fault_of_ours_is_told_as_such_and_logged(
     services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the disk is on fire")
 
     monkeypatch.setattr(services.store, "add_generations", fail)
