@@ -191,7 +191,7 @@ def test_logs_are_json_and_tell_nobody(
         assert secret not in "\n".join(lines)
 
 
-def refused(answer: Response) -> bool:
+def denied(answer: Response) -> bool:
     """Whether the page was denied something. A page that is left at once may ask for its queue when that is gone."""
     return answer.status >= 400 and not (answer.status == 404 and "/queue/data?" in answer.url)
 
@@ -203,7 +203,7 @@ def test_the_pages_keep_to_their_own_policy(running: tuple[Services, httpx.Clien
         page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
-            "response", lambda answer: complaints.append(f"{answer.status} {answer.url}") if refused(answer) else None
+            "response", lambda answer: complaints.append(f"{answer.status} {answer.url}") if denied(answer) else None
         )
         signs = {"": "#npo-generate", "vote": "#npo-vote-agree", "results": "header", "about": "header"}
         for path, sign in signs.items():
