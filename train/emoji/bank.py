@@ -6,7 +6,6 @@ python -m train.emoji.bank          # only the captions' tokens; train.emoji.bas
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from train.emoji.drawing.art import load_art
 from train.emoji.drawing.render import render
 from train.emoji.drawing.views import PICTURES, Views, captions, draw_views
 from train.emoji.networks import MAX_TOKENS, build_tokenizer
-from train.emoji.training import native_precision
+from train.emoji.training import native_precision, write_whole
 from train.emoji.vae import encode
 
 DRAWN_AT_ONCE = 256
@@ -89,14 +88,6 @@ def load_bank(work: Path, art: Tensor, vae: Any, tokenizer: CLIPTokenizer, views
     files = sorted((work / "latents").glob("*.pt"))
     latents = torch.cat([torch.load(file, map_location=art.device, weights_only=True) for file in files])
     return Bank(latents, tokens.to(art.device))
-
-
-def write_whole(file: Path, content: Any) -> None:
-    """Writes under another name first, so that a kill never leaves half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    torch.save(content, partial)
-    partial.replace(file)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import torch
 from diffusers import MotionAdapter, StableDiffusionPipeline, UNetMotionModel
 from torch import Tensor
 
-from train.emoji.bank import encode_views, token_ids, write_whole
+from train.emoji.bank import encode_views, token_ids
 from train.emoji.drawing.art import load_art
 from train.emoji.drawing.flaws import FLAW_NAMES
 from train.emoji.drawing.motions import FRAMES, MOTIONS, clip_times, pose_at
@@ -40,7 +40,7 @@ from train.emoji.drawing.views import (
     placed,
 )
 from train.emoji.language.words import MotionWords, teach_words
-from train.emoji.training import Batch, Run, diffuse, native_precision
+from train.emoji.training import Batch, Run, diffuse, native_precision, write_whole
 
 SCENE_SHARE = 0.25  # of clips
 STILL_SHARE = 0.1  # of clips in which nothing moves, and the caption names no motion

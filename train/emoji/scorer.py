@@ -27,7 +27,7 @@ from train.emoji.drawing.concepts import BACKDROPS, COLOURS, GROUNDS, STYLES, co
 from train.emoji.drawing.flaws import FLAW_NAMES
 from train.emoji.drawing.render import SIZE_PX, render
 from train.emoji.drawing.views import CLEAN, SLOTS, Views, draw_views
-from train.emoji.training import native_precision
+from train.emoji.training import native_precision, write_whole
 from train.emoji.vae import encode
 
 LABELS = Labels(
@@ -169,16 +169,14 @@ class ScorerTrainer:
         return measure_net(self.net.eval(), self.art, self.vae, MEASURED_VIEWS)
 
     def save(self) -> None:
-        """Writes to a temporary name first, so that a kill never leaves half a file."""
+        """Keeps everything that `resume` needs."""
         state = {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "done": self.done,
         }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, self.file.with_suffix(".tmp"))
-        self.file.with_suffix(".tmp").replace(self.file)
+        write_whole(self.file, state)
 
     def resume(self) -> None:
         """Goes on where the file stopped, if there is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -46,6 +47,14 @@ def diffuse(clean: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor, Tenso
 
 Batch = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]  # of the tensors of a batch
+
+
+def write_whole(file: Path, content: Any) -> None:
+    """Writes under another name first, so that a kill never leaves half a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}")
+    torch.save(content, partial)
+    partial.replace(file)
 
 
 class RecordedGradients:
@@ -108,16 +117,14 @@ class Run:
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
     def save(self) -> None:
-        """Writes to a temporary name first, so that a kill never leaves half a file."""
+        """Keeps everything that `resume` needs."""
         state = {
             "parameters": self.parameters,
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "done": self.done,
         }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, self.file.with_suffix(".tmp"))
-        self.file.with_suffix(".tmp").replace(self.file)
+        write_whole(self.file, state)
 
     def resume(self) -> None:
         """Goes on where the file stopped, if there is one."""
